@@ -1,3 +1,31 @@
-//! placeholder
+//! Numbers, error codes and structures of the Xen 4.17 public ABI, x86-64.
+//!
+//! One file per header (or noun) of Xen's MIT-licensed `xen/include/public`. Names are the C names: constants in
+//! upper case, structures in camel case without the `xen_` prefix. Layouts are those a 64-bit caller uses;
+//! [`compat`] has the 32-bit ones that differ. Values a guest supplies are plain integers (an unknown one is data,
+//! not undefined behaviour), with named constants beside them. C unions are byte arrays with typed
+//! `payload`/`set_payload`.
+//!
+//! `tests/headers.rs` compares every constant, size and offset with the installed C headers.
 #![no_std]
 #![forbid(unsafe_code)]
+
+mod macros;
+
+pub mod errno;
+pub mod event_channel;
+pub mod grant_table;
+pub mod handle;
+pub mod hypercall;
+pub mod xen;
+
+pub use errno::Errno;
+pub use handle::Handle;
+
+/// What a structure is called in the C headers and where its fields lie there; implemented for every ABI structure.
+pub trait CLayout: Sized {
+    /// The C type, as written in a declaration (`struct vcpu_info`); empty if the public headers do not name it.
+    const C_NAME: &'static str;
+    /// C field path and byte offset of every field; names that start with `_` are padding or have no C name.
+    const FIELDS: &'static [(&'static str, usize)];
+}
