@@ -66,6 +66,9 @@ pub fn parse_mcfg(b: &[u8]) -> Result<Vec<McfgSegment>, Error> {
     let entries = b.get(HEADER_LEN + 8..).ok_or(bad)?;
     let mut list = Vec::new();
     for e in entries.chunks(16) {
+        if e.len() < 16 {
+            return Err(bad);
+        }
         let s = McfgSegment {
             base: Maddr::new(u64_at(e, 0).ok_or(bad)?),
             segment: u16_at(e, 8).ok_or(bad)?,
