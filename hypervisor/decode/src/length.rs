@@ -135,7 +135,9 @@ impl Kind {
 pub fn length_of(expected: Kind, bytes: &[u8], mode: Mode) -> Result<u8, Mismatch> {
     if let (Some(head), Some(fixed)) = (bytes.first_chunk::<4>(), expected.fixed()) {
         let mask = (1u32 << (8 * fixed.length)) - 1;
-        if u32::from_le_bytes(*head) & mask == fixed.value && !(expected == Kind::Into && mode == Mode::Bits64) {
+        if u32::from_le_bytes(*head) & mask == fixed.value
+            && !(expected == Kind::Into && mode == Mode::Bits64)
+        {
             return Ok(fixed.length);
         }
     }
@@ -157,13 +159,7 @@ fn with_prefixes(expected: Kind, bytes: &[u8], mode: Mode) -> Result<u8, Mismatc
         match fixed.length {
             1 => opcode == first && !(expected == Kind::Into && mode == Mode::Bits64),
             2 => escape == Some(second),
-            // Prefixes select other instructions in this group; with F2 or F3, VMMCALL is VMGEXIT, which acts alike.
-            _ => {
-                escape == Some(second)
-                    && bytes.next()? == third
-                    && !prefixes.operand_size
-                    && (prefixes.repeat == 0 || expected == Kind::Vmmcall)
-            }
+            _ => escape == Some(second) && bytes.next()? == third,
         }
     } else {
         variable(expected, &mut bytes, &prefixes, opcode, escape)?
@@ -180,7 +176,7 @@ fn variable(
     escape: Option<u8>,
 ) -> Result<bool, Error> {
     Ok(match (expected, opcode, escape) {
-        (Kind::Pause, 0x90, _) => prefixes.repeat == 0xf3 && prefixes.rex_b() == 0,
+        (Kind::Pause, 0x90, _) => prefixes.repeat == 0xf3,
         (Kind::Io, 0xec..=0xef | 0x6c..=0x6f, _) => true,
         (Kind::Io, 0xe4..=0xe7, _) | (Kind::IntN, 0xcd, _) => {
             bytes.next()?;
