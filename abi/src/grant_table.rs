@@ -8,91 +8,91 @@ use crate::{
 c_consts! {
     /// Sub-operations of `HYPERVISOR_grant_table_op`.
     GNTTABOPS: u32 {
-    GNTTABOP_MAP_GRANT_REF = 0,
-    GNTTABOP_UNMAP_GRANT_REF = 1,
-    GNTTABOP_SETUP_TABLE = 2,
-    GNTTABOP_DUMP_TABLE = 3,
-    GNTTABOP_TRANSFER = 4,
-    GNTTABOP_COPY = 5,
-    GNTTABOP_QUERY_SIZE = 6,
-    GNTTABOP_UNMAP_AND_REPLACE = 7,
-    GNTTABOP_SET_VERSION = 8,
-    GNTTABOP_GET_STATUS_FRAMES = 9,
-    GNTTABOP_GET_VERSION = 10,
-    GNTTABOP_SWAP_GRANT_REF = 11,
-    GNTTABOP_CACHE_FLUSH = 12,
+        GNTTABOP_MAP_GRANT_REF = 0,
+        GNTTABOP_UNMAP_GRANT_REF = 1,
+        GNTTABOP_SETUP_TABLE = 2,
+        GNTTABOP_DUMP_TABLE = 3,
+        GNTTABOP_TRANSFER = 4,
+        GNTTABOP_COPY = 5,
+        GNTTABOP_QUERY_SIZE = 6,
+        GNTTABOP_UNMAP_AND_REPLACE = 7,
+        GNTTABOP_SET_VERSION = 8,
+        GNTTABOP_GET_STATUS_FRAMES = 9,
+        GNTTABOP_GET_VERSION = 10,
+        GNTTABOP_SWAP_GRANT_REF = 11,
+        GNTTABOP_CACHE_FLUSH = 12,
     }
 }
 
 c_consts! {
     /// Types and flags of a grant entry ([`GrantEntryV1::flags`]).
     GTF_FLAGS: u16 {
-    GTF_INVALID = 0x0,
-    GTF_PERMIT_ACCESS = 1 << 0,
-    GTF_ACCEPT_TRANSFER = 0x2,
-    GTF_TRANSITIVE = 0x3,
-    GTF_TYPE_MASK = 0x3,
-    GTF_READONLY = 0x4,
-    GTF_READING = 0x8,
-    GTF_WRITING = 0x10,
-    GTF_PWT = 0x20,
-    GTF_PCD = 0x40,
-    GTF_PAT = 0x80,
-    GTF_SUB_PAGE = 0x100,
-    GTF_TRANSFER_COMMITTED = 0x4,
-    GTF_TRANSFER_COMPLETED = 0x8,
+        GTF_INVALID = 0x0,
+        GTF_PERMIT_ACCESS = 1 << 0,
+        GTF_ACCEPT_TRANSFER = 0x2,
+        GTF_TRANSITIVE = 0x3,
+        GTF_TYPE_MASK = 0x3,
+        GTF_READONLY = 0x4,
+        GTF_READING = 0x8,
+        GTF_WRITING = 0x10,
+        GTF_PWT = 0x20,
+        GTF_PCD = 0x40,
+        GTF_PAT = 0x80,
+        GTF_SUB_PAGE = 0x100,
+        GTF_TRANSFER_COMMITTED = 0x4,
+        GTF_TRANSFER_COMPLETED = 0x8,
     }
 }
 
 c_consts! {
     /// Bits of [`GnttabMapGrantRef::flags`].
     GNTMAP_FLAGS: u32 {
-    GNTMAP_DEVICE_MAP = 0x1,
-    GNTMAP_HOST_MAP = 0x2,
-    GNTMAP_READONLY = 0x4,
-    GNTMAP_APPLICATION_MAP = 0x8,
-    GNTMAP_CONTAINS_PTE = 0x10,
-    GNTMAP_GUEST_AVAIL_MASK = 0xffff0000,
+        GNTMAP_DEVICE_MAP = 0x1,
+        GNTMAP_HOST_MAP = 0x2,
+        GNTMAP_READONLY = 0x4,
+        GNTMAP_APPLICATION_MAP = 0x8,
+        GNTMAP_CONTAINS_PTE = 0x10,
+        GNTMAP_GUEST_AVAIL_MASK = 0xffff0000,
     }
 }
 
 c_consts! {
     /// Bits of [`GnttabCopy::flags`].
     GNTCOPY_FLAGS: u16 {
-    GNTCOPY_SOURCE_GREF = 0x1,
-    GNTCOPY_DEST_GREF = 0x2,
+        GNTCOPY_SOURCE_GREF = 0x1,
+        GNTCOPY_DEST_GREF = 0x2,
     }
 }
 
 c_consts! {
     /// Results an operation stores in its `status` field.
     GNTST_STATUSES: i16 {
-    GNTST_OKAY = 0,
-    GNTST_GENERAL_ERROR = -1,
-    GNTST_BAD_DOMAIN = -2,
-    GNTST_BAD_GNTREF = -3,
-    GNTST_BAD_HANDLE = -4,
-    GNTST_BAD_VIRT_ADDR = -5,
-    GNTST_BAD_DEV_ADDR = -6,
-    GNTST_NO_DEVICE_SPACE = -7,
-    GNTST_PERMISSION_DENIED = -8,
-    GNTST_BAD_PAGE = -9,
-    GNTST_BAD_COPY_ARG = -10,
-    GNTST_ADDRESS_TOO_BIG = -11,
-    GNTST_EAGAIN = -12,
-    GNTST_NO_SPACE = -13,
+        GNTST_OKAY = 0,
+        GNTST_GENERAL_ERROR = -1,
+        GNTST_BAD_DOMAIN = -2,
+        GNTST_BAD_GNTREF = -3,
+        GNTST_BAD_HANDLE = -4,
+        GNTST_BAD_VIRT_ADDR = -5,
+        GNTST_BAD_DEV_ADDR = -6,
+        GNTST_NO_DEVICE_SPACE = -7,
+        GNTST_PERMISSION_DENIED = -8,
+        GNTST_BAD_PAGE = -9,
+        GNTST_BAD_COPY_ARG = -10,
+        GNTST_ADDRESS_TOO_BIG = -11,
+        GNTST_EAGAIN = -12,
+        GNTST_NO_SPACE = -13,
     }
 }
 
 c_consts! {
     /// Reserved entries, and bits of [`GnttabCacheFlush::op`].
     GNTTAB_NUMBERS: u32 {
-    GNTTAB_NR_RESERVED_ENTRIES = 8,
-    GNTTAB_RESERVED_CONSOLE = 0,
-    GNTTAB_RESERVED_XENSTORE = 1,
-    GNTTAB_CACHE_CLEAN = 1 << 0,
-    GNTTAB_CACHE_INVAL = 1 << 1,
-    GNTTAB_CACHE_SOURCE_GREF = 1 << 31,
+        GNTTAB_NR_RESERVED_ENTRIES = 8,
+        GNTTAB_RESERVED_CONSOLE = 0,
+        GNTTAB_RESERVED_XENSTORE = 1,
+        GNTTAB_CACHE_CLEAN = 1 << 0,
+        GNTTAB_CACHE_INVAL = 1 << 1,
+        GNTTAB_CACHE_SOURCE_GREF = 1 << 31,
     }
 }
 

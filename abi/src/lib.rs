@@ -12,11 +12,24 @@
 
 mod macros;
 
+pub mod callback;
+pub mod console;
+pub mod cpuid;
+pub mod e820;
+pub mod elfnote;
 pub mod errno;
 pub mod event_channel;
+pub mod features;
 pub mod grant_table;
 pub mod handle;
+pub mod hvm_op;
 pub mod hypercall;
+pub mod memory;
+pub mod physdev;
+pub mod sched;
+pub mod start_info;
+pub mod vcpu;
+pub mod version;
 pub mod xen;
 
 pub use errno::Errno;

@@ -18,9 +18,11 @@ macro_rules! c_consts {
 /// Declares a structure of the ABI: `pub struct Name = "C type", size { field ("C name, if not the same"): type }`.
 ///
 /// The derives refuse implicit padding, so padding is spelled out in fields whose name starts with `_`; the size is
-/// asserted at compile time, and `tests/headers.rs` compares size and offsets with the C headers.
+/// asserted at compile time, and `tests/headers.rs` compares size and offsets with the C headers. With `@packed4` in
+/// front no field is aligned to more than 4 bytes: the layout of a 32-bit caller.
 macro_rules! c_struct {
-    ($(
+    (@packed4 $($rest:tt)+) => { $crate::macros::c_struct!(@repr (C, packed(4)) $($rest)+); };
+    (@repr $repr:tt $(
         $(#[$m:meta])+
         pub struct $name:ident = $c:literal, $size:literal {
             $($field:ident $(($cfield:literal))? : $ty:ty),* $(,)?
@@ -30,7 +32,7 @@ macro_rules! c_struct {
         #[allow(missing_docs, reason = "fields are documented in the C header, under the same names")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
-        #[repr(C)]
+        #[repr $repr]
         pub struct $name { $(pub $field: $ty),* }
 
         const _: () = assert!(core::mem::size_of::<$name>() == $size, concat!("size of ", $c));
@@ -42,6 +44,7 @@ macro_rules! c_struct {
             ];
         }
     )+ };
+    ($($rest:tt)+) => { $crate::macros::c_struct!(@repr (C) $($rest)+); };
 }
 
 /// The C name of a field: its own unless one is given.

@@ -9,42 +9,42 @@ use crate::{
 c_consts! {
     /// Reserved domain ids.
     DOMIDS: u16 {
-    DOMID_FIRST_RESERVED = 0x7ff0,
-    DOMID_SELF = 0x7ff0,
-    DOMID_IO = 0x7ff1,
-    DOMID_XEN = 0x7ff2,
-    DOMID_COW = 0x7ff3,
-    DOMID_INVALID = 0x7ff4,
-    DOMID_IDLE = 0x7fff,
-    DOMID_MASK = 0x7fff,
+        DOMID_FIRST_RESERVED = 0x7ff0,
+        DOMID_SELF = 0x7ff0,
+        DOMID_IO = 0x7ff1,
+        DOMID_XEN = 0x7ff2,
+        DOMID_COW = 0x7ff3,
+        DOMID_INVALID = 0x7ff4,
+        DOMID_IDLE = 0x7fff,
+        DOMID_MASK = 0x7fff,
     }
 }
 
 c_consts! {
     /// Virtual interrupts. See [`virq_is_global`] for which are per vCPU.
     VIRQS: u32 {
-    VIRQ_TIMER = 0,
-    VIRQ_DEBUG = 1,
-    VIRQ_CONSOLE = 2,
-    VIRQ_DOM_EXC = 3,
-    VIRQ_TBUF = 4,
-    VIRQ_DEBUGGER = 6,
-    VIRQ_XENOPROF = 7,
-    VIRQ_CON_RING = 8,
-    VIRQ_PCPU_STATE = 9,
-    VIRQ_MEM_EVENT = 10,
-    VIRQ_ARGO = 11,
-    VIRQ_ENOMEM = 12,
-    VIRQ_XENPMU = 13,
-    VIRQ_ARCH_0 = 16,
-    VIRQ_ARCH_1 = 17,
-    VIRQ_ARCH_2 = 18,
-    VIRQ_ARCH_3 = 19,
-    VIRQ_ARCH_4 = 20,
-    VIRQ_ARCH_5 = 21,
-    VIRQ_ARCH_6 = 22,
-    VIRQ_ARCH_7 = 23,
-    NR_VIRQS = 24,
+        VIRQ_TIMER = 0,
+        VIRQ_DEBUG = 1,
+        VIRQ_CONSOLE = 2,
+        VIRQ_DOM_EXC = 3,
+        VIRQ_TBUF = 4,
+        VIRQ_DEBUGGER = 6,
+        VIRQ_XENOPROF = 7,
+        VIRQ_CON_RING = 8,
+        VIRQ_PCPU_STATE = 9,
+        VIRQ_MEM_EVENT = 10,
+        VIRQ_ARGO = 11,
+        VIRQ_ENOMEM = 12,
+        VIRQ_XENPMU = 13,
+        VIRQ_ARCH_0 = 16,
+        VIRQ_ARCH_1 = 17,
+        VIRQ_ARCH_2 = 18,
+        VIRQ_ARCH_3 = 19,
+        VIRQ_ARCH_4 = 20,
+        VIRQ_ARCH_5 = 21,
+        VIRQ_ARCH_6 = 22,
+        VIRQ_ARCH_7 = 23,
+        NR_VIRQS = 24,
     }
 }
 
@@ -56,15 +56,15 @@ pub const fn virq_is_global(virq: u32) -> bool {
 c_consts! {
     /// Bits of [`VcpuTimeInfo::flags`].
     PVCLOCK_FLAGS: u8 {
-    XEN_PVCLOCK_TSC_STABLE_BIT = 1 << 0,
-    XEN_PVCLOCK_GUEST_STOPPED = 1 << 1,
+        XEN_PVCLOCK_TSC_STABLE_BIT = 1 << 0,
+        XEN_PVCLOCK_GUEST_STOPPED = 1 << 1,
     }
 }
 
 c_consts! {
     /// Sizes of the shared-info page's arrays.
     LIMITS: usize {
-    XEN_LEGACY_MAX_VCPUS = 32,
+        XEN_LEGACY_MAX_VCPUS = 32,
     }
 }
 
