@@ -1,1 +1,50 @@
-fn main() {}
+//! Radon's build tool: `cargo xtask run` shows it working, `cargo xtask test` proves it, `cargo xtask bench` measures it.
+
+mod cpio;
+mod elf;
+mod guest;
+mod image;
+mod initramfs;
+mod modules;
+mod packages;
+mod paths;
+mod qemu;
+mod run;
+mod scenario;
+mod setup;
+mod shell;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs, tests and measures Radon in an emulated machine")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the other commands need (each of them does it by itself)
+    Setup,
+    /// Build the hypervisor image
+    Build,
+    /// Boot Radon, Debian's dom0 and a guest; end on the guest's console
+    Run(run::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Task::Setup => setup::run().and_then(|()| packages::Packages::fetch().map(drop)),
+        Task::Build => setup::run().and_then(|()| image::build()).map(|path| println!("{}", path.display())),
+        Task::Run(args) => run::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

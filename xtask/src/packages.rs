@@ -1,0 +1,199 @@
+//! Debian packages as data: fetched with the machine's own apt, unpacked under `target/cache`, never installed.
+
+use crate::{paths, shell};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What dom0 needs; libraries follow from their dependencies.
+const DOM0: &[&str] = &[
+    "linux-image-amd64",
+    "linux-image-cloud-amd64",
+    "xen-hypervisor-4.17-amd64",
+    "xen-utils-4.17",
+    "xen-utils-common",
+    "xenstore-utils",
+    "busybox-static",
+    "bash",
+    "coreutils",
+    "util-linux",
+    "mount",
+    "iproute2",
+];
+
+/// What a guest's root disk holds: a small Debian with System V init.
+pub const GUEST: &[&str] = &[
+    "base-files",
+    "base-passwd",
+    "bash",
+    "dash",
+    "coreutils",
+    "sysvinit-core",
+    "sysvinit-utils",
+    "initscripts",
+    "util-linux",
+    "mount",
+    "hostname",
+    "sed",
+    "grep",
+    "gzip",
+    "debianutils",
+    "busybox-static",
+    "ncurses-base",
+];
+
+/// Never followed: large, and of no use without a package manager or a device manager.
+const SKIP: &[&str] = &[
+    "python3",
+    "python3-minimal",
+    "python3.11",
+    "python3.11-minimal",
+    "udev",
+    "dpkg",
+    "perl-base",
+    "debconf",
+    "ucf",
+    "systemd",
+    "initramfs-tools",
+    "linux-initramfs-tool",
+    "libc6-dev",
+    "adduser",
+    "passwd",
+    "mime-support",
+    "media-types",
+    "libdb5.3",
+    "libpython3-stdlib",
+    "libpython3.11-stdlib",
+    "libpython3.11-minimal",
+    "libsystemd-shared",
+    "gcc-12-base",
+    "insserv",
+    "startpar",
+];
+
+/// Unpacked packages.
+pub struct Packages {
+    /// Everything for dom0, in one tree.
+    pub dom0: PathBuf,
+    /// Everything for a guest's disk, in one tree.
+    pub guest: PathBuf,
+    /// Says which packages and versions the trees hold.
+    pub fingerprint: String,
+}
+
+impl Packages {
+    /// Fetches and unpacks whatever is not there yet.
+    pub fn fetch() -> Result<Self> {
+        let cache = paths::cache();
+        let debs = cache.join("debs");
+        std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
+        let (dom0, dom0_print) = tree("dom0", DOM0, &debs)?;
+        let (guest, guest_print) = tree("guest", GUEST, &debs)?;
+        Ok(Self { dom0, guest, fingerprint: format!("{dom0_print} {guest_print}") })
+    }
+
+    /// Version string of a kernel in dom0's tree: `cloud` picks the guests' kernel.
+    pub fn kernel_version(&self, cloud: bool) -> Result<String> {
+        let dir = self.dom0.join("lib/modules");
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("no {}", dir.display()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.contains("cloud") == cloud {
+                return Ok(name);
+            }
+        }
+        bail!("no kernel in {}; cure: delete {} and run again", dir.display(), paths::cache().display())
+    }
+
+    /// The kernel image itself.
+    pub fn kernel(&self, cloud: bool) -> Result<PathBuf> {
+        Ok(self.dom0.join(format!("boot/vmlinuz-{}", self.kernel_version(cloud)?)))
+    }
+
+    /// Stock Xen, the control.
+    pub fn xen(&self) -> PathBuf {
+        self.dom0.join("boot/xen-4.17-amd64.gz")
+    }
+}
+
+/// One unpacked tree and the fingerprint of what is in it.
+fn tree(name: &str, roots: &[&str], debs: &Path) -> Result<(PathBuf, String)> {
+    let dir = paths::cache().join("trees").join(name);
+    let stamp = paths::cache().join(format!("trees/{name}.packages"));
+    let wanted = format!("roots: {}\nskip: {}\n", roots.join(" "), SKIP.join(" "));
+    if let Ok(found) = std::fs::read_to_string(&stamp)
+        && found.starts_with(&wanted)
+    {
+        return Ok((dir, shell::fingerprint([found.as_bytes()])));
+    }
+    println!("packages: finding what {name} needs");
+    let closure = closure(roots)?;
+    println!("packages: fetching {} packages for {name}", closure.len());
+    let files = download(&closure, debs)?;
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    // Debian 12 has one /usr; packages still ship files under both names.
+    for (link, to) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        std::fs::create_dir_all(dir.join(to))?;
+        std::os::unix::fs::symlink(to, dir.join(link))?;
+    }
+    println!("packages: unpacking for {name}");
+    for file in &files {
+        let script =
+            "dpkg-deb --fsys-tarfile \"$1\" | tar -x --keep-directory-symlink --no-same-owner -C \"$2\"";
+        shell::quiet(shell::command("bash").args(["-o", "pipefail", "-c", script, "-"]).arg(file).arg(&dir))?;
+    }
+    let names: Vec<_> = files.iter().filter_map(|f| f.file_name()).map(|n| n.to_string_lossy()).collect();
+    let content = format!("{wanted}{}\n", names.join("\n"));
+    std::fs::write(&stamp, &content)?;
+    Ok((dir, shell::fingerprint([content.as_bytes()])))
+}
+
+/// The packages themselves and everything they depend on, but for [`SKIP`].
+fn closure(roots: &[&str]) -> Result<BTreeSet<String>> {
+    if shell::quiet(shell::command("apt-cache").args(["show", "xen-utils-4.17"])).is_err() {
+        shell::quiet(shell::command("apt-get").args(["-q", "update"])).context(
+            "Debian's package lists are missing and could not be fetched; cure: `apt-get update` as root, on Debian 12",
+        )?;
+    }
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    let mut next: Vec<String> = roots.iter().map(|r| (*r).to_owned()).collect();
+    while !next.is_empty() {
+        let text = shell::output(shell::command("apt-cache").args(["depends", "--important"]).args(&next))?;
+        found.extend(next.drain(..));
+        // A `|` marks the first of several alternatives: that one is taken, as apt does.
+        let mut alternative = false;
+        for line in text.lines() {
+            let taken = !alternative;
+            let Some((kind, package)) = line.trim_start().split_once("Depends: ") else { continue };
+            alternative = kind.starts_with('|');
+            let package = package.split(':').next().unwrap_or(package);
+            let known = found.contains(package) || next.iter().any(|n| n == package);
+            if taken && !known && !package.starts_with('<') && !SKIP.contains(&package) {
+                next.push(package.to_owned());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Brings the packages' files into `debs` and returns them.
+fn download(packages: &BTreeSet<String>, debs: &Path) -> Result<Vec<PathBuf>> {
+    let mut apt = shell::command("apt-get");
+    apt.current_dir(debs).args(["-q", "-o", "APT::Sandbox::User=root", "download"]).args(packages);
+    shell::quiet(&mut apt)
+        .context("packages could not be fetched; cure: check the network, run `apt-get update` as root")?;
+    let mut files = Vec::new();
+    for package in packages {
+        let prefix = format!("{package}_");
+        let newest = std::fs::read_dir(debs)?
+            .filter_map(|e| e.ok())
+            .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
+            .max_by_key(|e| e.metadata().and_then(|m| m.modified()).ok());
+        match newest {
+            Some(entry) => files.push(entry.path()),
+            None => bail!("apt-get did not bring package {package}"),
+        }
+    }
+    Ok(files)
+}
