@@ -12,25 +12,32 @@
 
 mod macros;
 
+pub mod arch_x86;
 pub mod callback;
 pub mod console;
 pub mod cpuid;
+pub mod domctl;
 pub mod e820;
 pub mod elfnote;
 pub mod errno;
 pub mod event_channel;
 pub mod features;
+pub mod featureset;
 pub mod grant_table;
 pub mod handle;
 pub mod hvm_op;
+pub mod hvm_save;
 pub mod hypercall;
 pub mod memory;
 pub mod physdev;
+pub mod platform;
 pub mod sched;
 pub mod start_info;
+pub mod sysctl;
 pub mod vcpu;
 pub mod version;
 pub mod xen;
+pub mod xsm;
 
 pub use errno::Errno;
 pub use handle::Handle;
