@@ -132,7 +132,7 @@ fn model(alu: u8, a: u64, b: u64, carry: bool, size: u8) -> (u64, u64) {
     if exact_unsigned != i128::from(result) {
         flags |= 1;
     }
-    if (result as u8).count_ones() % 2 == 0 {
+    if (result as u8).count_ones().is_multiple_of(2) {
         flags |= 4;
     }
     if !(0..16).contains(&nibble) {
