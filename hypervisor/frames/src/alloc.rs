@@ -134,7 +134,7 @@ impl FrameAllocator {
         contents: Contents,
     ) -> Result<(), InitError> {
         let frames = u32::try_from(max_mfn.raw()).map_err(|_| InitError::BadTable)?;
-        if frames == 0 || frames == u32::MAX || storage.raw() % 16 != 0 {
+        if frames == 0 || frames == u32::MAX || !storage.raw().is_multiple_of(16) {
             return Err(InitError::BadTable);
         }
         let mut inner = self.inner.lock();

@@ -1,6 +1,9 @@
 //! Against a naive model, and the corners by name.
 
-use crate::{AllocError, ClaimError, Contents, FrameAllocator, FreeError, GetError, Kind, MAX_ORDER, Put, Request};
+#![allow(clippy::single_range_in_vec_init)]
+use crate::{
+    AllocError, ClaimError, Contents, FrameAllocator, FreeError, GetError, Kind, MAX_ORDER, Put, Request,
+};
 use proptest::prelude::*;
 use radon_addr::{DomId, Maddr, Mfn};
 use radon_hw::{mem, sim};
@@ -294,7 +297,8 @@ impl Model {
     }
     fn may(&self, dom: DomId, n: u64) -> bool {
         self.tot(dom) + n <= self.max[&dom.raw()]
-            && (self.claims() + n <= self.free.len() as u64 || self.claim.get(&dom.raw()).is_some_and(|c| *c >= n))
+            && (self.claims() + n <= self.free.len() as u64
+                || self.claim.get(&dom.raw()).is_some_and(|c| *c >= n))
     }
     fn has_block(&self, order: u8) -> bool {
         let n = 1 << order;
@@ -344,8 +348,7 @@ fn step(m: &Machine, model: &mut Model, op: &Op) {
         }
         Op::Exact(start, n) => {
             let want = model.may(A, n) && (start..start + n).all(|f| model.free.contains(&f));
-            let got =
-                m.frames.alloc_range_exact(Mfn::new(start), n, A, Kind::GuestRam, Contents::Zeroed);
+            let got = m.frames.alloc_range_exact(Mfn::new(start), n, A, Kind::GuestRam, Contents::Zeroed);
             assert_eq!(got.is_ok(), want, "{got:?}");
             if want {
                 for f in start..start + n {

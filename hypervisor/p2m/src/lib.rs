@@ -18,6 +18,8 @@ extern crate std;
 
 mod entry;
 pub mod guest_walk;
+#[cfg(test)]
+mod guest_walk_tests;
 mod p2m;
 #[cfg(test)]
 mod tests;
