@@ -1,0 +1,509 @@
+//! Ranked spin locks.
+//!
+//! A lock may be taken only while every lock already held on this CPU has a lower rank; debug builds panic otherwise
+//! (`try_*` cannot deadlock and is exempt). Two locks of one rank are taken with [`lock_pair`] or [`write_pair`]. Both kinds
+//! are fair: tickets are served in order. Nothing is poisoned by a panic.
+#![allow(unsafe_code)] // a lock hands out `&mut T` from a shared cell
+
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+/// Place of a lock in the lock order (see `docs/architecture.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(pub u8);
+
+/// The lock order: a lock may be taken only while holding locks of lower rank.
+pub mod rank {
+    use super::Rank;
+    /// One toolstack operation at a time.
+    pub const DOMCTL: Rank = Rank(10);
+    /// The list of domains.
+    pub const DOMLIST: Rank = Rank(20);
+    /// A vCPU's context.
+    pub const VCPU: Rank = Rank(30);
+    /// A domain's life cycle and parameters.
+    pub const LIFECYCLE: Rank = Rank(40);
+    /// A grant table.
+    pub const GRANT: Rank = Rank(50);
+    /// A domain's event channels.
+    pub const EVTCHN: Rank = Rank(60);
+    /// A p2m.
+    pub const P2M: Rank = Rank(70);
+    /// The frame allocator.
+    pub const FRAMES: Rank = Rank(80);
+    /// Virtual interrupt controllers and PCI configuration space.
+    pub const VAPIC: Rank = Rank(90);
+    /// A run queue.
+    pub const SCHED: Rank = Rank(100);
+    /// A timer queue.
+    pub const TIMER: Rank = Rank(110);
+    /// The heap.
+    pub const HEAP: Rank = Rank(120);
+    /// The console.
+    pub const CONSOLE: Rank = Rank(130);
+}
+
+/// Mutual exclusion by ticket.
+pub struct SpinLock<T> {
+    next: AtomicU32,
+    serving: AtomicU32,
+    rank: Rank,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock gives access to one CPU at a time, which is as if the value were sent from one to the next.
+unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+/// Access to the value of a [`SpinLock`]; releases it when dropped.
+#[must_use]
+pub struct Guard<'a, T> {
+    lock: &'a SpinLock<T>,
+    /// A lock is released on the CPU that took it.
+    here: PhantomData<*const ()>,
+}
+
+impl<T> SpinLock<T> {
+    /// An unlocked lock.
+    pub const fn new(rank: Rank, value: T) -> Self {
+        SpinLock { next: AtomicU32::new(0), serving: AtomicU32::new(0), rank, value: UnsafeCell::new(value) }
+    }
+
+    /// Waits for the lock.
+    #[inline]
+    #[track_caller]
+    pub fn lock(&self) -> Guard<'_, T> {
+        held::check(self.rank);
+        self.acquire()
+    }
+
+    #[inline]
+    fn acquire(&self) -> Guard<'_, T> {
+        let ticket = self.next.fetch_add(1, Relaxed);
+        while self.serving.load(Acquire) != ticket {
+            core::hint::spin_loop();
+        }
+        held::push(self.rank);
+        Guard { lock: self, here: PhantomData }
+    }
+
+    /// Takes the lock if nobody holds it or waits for it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let now = self.serving.load(Relaxed);
+        self.next.compare_exchange(now, now.wrapping_add(1), Acquire, Relaxed).ok()?;
+        held::push(self.rank);
+        Some(Guard { lock: self, here: PhantomData })
+    }
+
+    /// The value, without locking: `&mut` proves that nobody else can.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    /// Unwraps the value.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
+    /// True while somebody holds the lock (stale as soon as it is returned).
+    pub fn is_locked(&self) -> bool {
+        self.next.load(Relaxed) != self.serving.load(Relaxed)
+    }
+
+    /// Makes the lock free no matter who holds it. Only for the last words of a crashing machine.
+    pub(crate) fn force_unlock(&self) {
+        self.serving.store(self.next.load(Relaxed), Release);
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        held::pop(self.lock.rank);
+        self.lock.serving.fetch_add(1, Release);
+    }
+}
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard holds the lock.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard holds the lock, and `&mut self` makes this the only reference.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+/// Guards of two locks, or of one when both arguments were the same lock.
+pub enum Pair<G> {
+    /// Both arguments were the same lock.
+    Same(G),
+    /// Guards in the order of the arguments.
+    Two(G, G),
+}
+
+impl<G: DerefMut> Pair<G> {
+    /// What the first argument protects.
+    pub fn first(&mut self) -> &mut G::Target {
+        match self {
+            Pair::Same(g) | Pair::Two(g, _) => g,
+        }
+    }
+    /// What the second argument protects.
+    pub fn second(&mut self) -> &mut G::Target {
+        match self {
+            Pair::Same(g) | Pair::Two(_, g) => g,
+        }
+    }
+    /// Both at once, `None` for the second when they are the same.
+    pub fn both(&mut self) -> (&mut G::Target, Option<&mut G::Target>) {
+        match self {
+            Pair::Same(g) => (g, None),
+            Pair::Two(a, b) => (a, Some(b)),
+        }
+    }
+}
+
+/// Takes two locks of one rank, lower address first.
+#[track_caller]
+pub fn lock_pair<'a, T>(a: &'a SpinLock<T>, b: &'a SpinLock<T>) -> Pair<Guard<'a, T>> {
+    held::check(a.rank.min(b.rank));
+    match (&raw const *a).cmp(&(&raw const *b)) {
+        core::cmp::Ordering::Equal => Pair::Same(a.acquire()),
+        core::cmp::Ordering::Less => {
+            let first = a.acquire();
+            Pair::Two(first, b.acquire())
+        }
+        core::cmp::Ordering::Greater => {
+            let first = b.acquire();
+            Pair::Two(a.acquire(), first)
+        }
+    }
+}
+
+/// Many readers or one writer, in order of arrival.
+///
+/// Each arrival draws a ticket. `readable` is the ticket that may read next, `writable` the one that may write next: a reader
+/// lets the next ticket read at once and write when it leaves; a writer lets both when it leaves.
+pub struct RwLock<T> {
+    next: AtomicU32,
+    readable: AtomicU32,
+    writable: AtomicU32,
+    rank: Rank,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: readers share `&T` (T: Sync), a writer is alone (T: Send).
+unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
+
+/// Shared access to the value of an [`RwLock`].
+#[must_use]
+pub struct ReadGuard<'a, T> {
+    lock: &'a RwLock<T>,
+    here: PhantomData<*const ()>,
+}
+/// Exclusive access to the value of an [`RwLock`].
+#[must_use]
+pub struct WriteGuard<'a, T> {
+    lock: &'a RwLock<T>,
+    here: PhantomData<*const ()>,
+}
+
+impl<T> RwLock<T> {
+    /// An unlocked lock.
+    pub const fn new(rank: Rank, value: T) -> Self {
+        let (readable, writable) = (AtomicU32::new(0), AtomicU32::new(0));
+        RwLock { next: AtomicU32::new(0), readable, writable, rank, value: UnsafeCell::new(value) }
+    }
+
+    /// Waits for shared access.
+    #[inline]
+    #[track_caller]
+    pub fn read(&self) -> ReadGuard<'_, T> {
+        held::check(self.rank);
+        let ticket = self.next.fetch_add(1, Relaxed);
+        while self.readable.load(Acquire) != ticket {
+            core::hint::spin_loop();
+        }
+        self.readable.fetch_add(1, Release);
+        held::push(self.rank);
+        ReadGuard { lock: self, here: PhantomData }
+    }
+
+    /// Waits for exclusive access.
+    #[inline]
+    #[track_caller]
+    pub fn write(&self) -> WriteGuard<'_, T> {
+        held::check(self.rank);
+        self.acquire_write()
+    }
+
+    #[inline]
+    fn acquire_write(&self) -> WriteGuard<'_, T> {
+        let ticket = self.next.fetch_add(1, Relaxed);
+        while self.writable.load(Acquire) != ticket {
+            core::hint::spin_loop();
+        }
+        held::push(self.rank);
+        WriteGuard { lock: self, here: PhantomData }
+    }
+
+    /// Shared access, if no writer holds the lock or anybody waits for it.
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        let now = self.readable.load(Acquire);
+        self.next.compare_exchange(now, now.wrapping_add(1), Acquire, Relaxed).ok()?;
+        self.readable.fetch_add(1, Release);
+        held::push(self.rank);
+        Some(ReadGuard { lock: self, here: PhantomData })
+    }
+
+    /// Exclusive access, if nobody holds the lock or waits for it.
+    pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
+        let now = self.writable.load(Acquire);
+        self.next.compare_exchange(now, now.wrapping_add(1), Acquire, Relaxed).ok()?;
+        held::push(self.rank);
+        Some(WriteGuard { lock: self, here: PhantomData })
+    }
+
+    /// The value, without locking: `&mut` proves that nobody else can.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+}
+
+impl<T> Drop for ReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        held::pop(self.lock.rank);
+        self.lock.writable.fetch_add(1, Release);
+    }
+}
+impl<T> Drop for WriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        held::pop(self.lock.rank);
+        self.lock.readable.fetch_add(1, Release);
+        self.lock.writable.fetch_add(1, Release);
+    }
+}
+impl<T> Deref for ReadGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: no writer can hold the lock while this guard lives.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+impl<T> Deref for WriteGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard holds the lock alone.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+impl<T> DerefMut for WriteGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard holds the lock alone, and `&mut self` makes this the only reference.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+/// Takes two locks of one rank for writing, lower address first.
+#[track_caller]
+pub fn write_pair<'a, T>(a: &'a RwLock<T>, b: &'a RwLock<T>) -> Pair<WriteGuard<'a, T>> {
+    held::check(a.rank.min(b.rank));
+    match (&raw const *a).cmp(&(&raw const *b)) {
+        core::cmp::Ordering::Equal => Pair::Same(a.acquire_write()),
+        core::cmp::Ordering::Less => {
+            let first = a.acquire_write();
+            Pair::Two(first, b.acquire_write())
+        }
+        core::cmp::Ordering::Greater => {
+            let first = b.acquire_write();
+            Pair::Two(a.acquire_write(), first)
+        }
+    }
+}
+
+/// Ranks held by this CPU; does nothing in release builds.
+mod held {
+    use super::Rank;
+
+    #[inline(always)]
+    #[track_caller]
+    pub fn check(rank: Rank) {
+        if cfg!(debug_assertions)
+            && let Some(top) = imp::highest()
+        {
+            assert!(top < rank.0, "lock order: taking rank {} while holding rank {top}", rank.0);
+        }
+    }
+
+    #[inline(always)]
+    pub fn push(rank: Rank) {
+        if cfg!(debug_assertions) {
+            imp::push(rank.0);
+        }
+    }
+
+    #[inline(always)]
+    pub fn pop(rank: Rank) {
+        if cfg!(debug_assertions) {
+            imp::pop(rank.0);
+        }
+    }
+
+    #[cfg(not(target_os = "none"))]
+    mod imp {
+        use crate::sim::thread::with;
+        pub fn highest() -> Option<u8> {
+            with(|t| t.ranks.borrow().iter().copied().max())
+        }
+        pub fn push(rank: u8) {
+            with(|t| t.ranks.borrow_mut().push(rank));
+        }
+        pub fn pop(rank: u8) {
+            with(|t| {
+                let mut ranks = t.ranks.borrow_mut();
+                if let Some(i) = ranks.iter().rposition(|&r| r == rank) {
+                    ranks.remove(i);
+                }
+            });
+        }
+    }
+
+    #[cfg(target_os = "none")]
+    mod imp {
+        use crate::percpu::PerCpu;
+        use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+        /// How many locks of each rank this CPU holds, in steps of ten (the ranks of `super::super::rank`).
+        static HELD: PerCpu<[AtomicU32; 26]> = crate::per_cpu!([const { AtomicU32::new(0) }; 26]);
+
+        pub fn highest() -> Option<u8> {
+            HELD.this().iter().rposition(|n| n.load(Relaxed) != 0).map(|i| (i * 10) as u8)
+        }
+        pub fn push(rank: u8) {
+            HELD.this()[usize::from(rank) / 10].fetch_add(1, Relaxed);
+        }
+        pub fn pop(rank: u8) {
+            // A forced unlock may leave one release too many.
+            let slot = &HELD.this()[usize::from(rank) / 10];
+            slot.store(slot.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn spin_lock_excludes() {
+        let lock = Arc::new(SpinLock::new(rank::P2M, 0u64));
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let lock = lock.clone();
+                std::thread::spawn(move || {
+                    for _ in 0..500 {
+                        let mut g = lock.lock();
+                        let v = *g;
+                        std::thread::yield_now();
+                        *g = v + 1;
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().for_each(|w| w.join().unwrap());
+        assert_eq!(*lock.lock(), 1500);
+    }
+
+    #[test]
+    fn rw_lock_excludes_writers_and_shares_readers() {
+        let lock = Arc::new(RwLock::new(rank::P2M, (0u64, 0u64)));
+        let workers: Vec<_> = (0..3)
+            .map(|i| {
+                let lock = lock.clone();
+                std::thread::spawn(move || {
+                    for n in 0..500 {
+                        if (n + i) % 3 == 0 {
+                            let mut g = lock.write();
+                            g.0 += 1;
+                            std::thread::yield_now();
+                            g.1 += 1;
+                        } else {
+                            let g = lock.read();
+                            assert_eq!(g.0, g.1);
+                        }
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().for_each(|w| w.join().unwrap());
+        let one = lock.try_read().unwrap();
+        let two = lock.try_read().unwrap();
+        assert!(one.0 == two.0 && lock.try_write().is_none());
+        drop((one, two));
+        let w = lock.try_write().unwrap();
+        assert!(lock.try_read().is_none());
+        drop(w);
+        assert!(lock.try_read().is_some());
+    }
+
+    #[test]
+    fn try_lock_fails_only_while_held() {
+        let lock = SpinLock::new(rank::HEAP, ());
+        let g = lock.lock();
+        assert!(lock.try_lock().is_none() && lock.is_locked());
+        drop(g);
+        assert!(lock.try_lock().is_some() && !lock.is_locked());
+    }
+
+    fn panics(f: impl FnOnce()) -> bool {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err()
+    }
+
+    #[test]
+    fn rank_order_is_checked() {
+        let low = SpinLock::new(rank::P2M, ());
+        let high = RwLock::new(rank::FRAMES, ());
+        assert!(!panics(|| drop((low.lock(), high.read()))));
+        assert!(panics(|| {
+            let _h = high.write();
+            let _l = low.lock();
+        }));
+        assert!(panics(|| {
+            let _a = high.read();
+            let _b = high.read();
+        }));
+        // Unwinding gave everything back.
+        drop((low.lock(), high.write()));
+    }
+
+    #[test]
+    fn pairs_take_both_or_one() {
+        let (a, b) = (SpinLock::new(rank::EVTCHN, 1), SpinLock::new(rank::EVTCHN, 2));
+        let mut p = lock_pair(&b, &a);
+        assert_eq!((*p.first(), *p.second()), (2, 1));
+        drop(p);
+        let mut p = lock_pair(&a, &a);
+        *p.first() = 9;
+        assert_eq!(*p.second(), 9);
+        assert!(p.both().1.is_none());
+        drop(p);
+        let (a, b) = (RwLock::new(rank::P2M, 1), RwLock::new(rank::P2M, 2));
+        let mut p = write_pair(&a, &b);
+        let (x, y) = p.both();
+        assert_eq!((*x, y.copied()), (1, Some(2)));
+    }
+}
