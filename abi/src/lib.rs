@@ -14,6 +14,7 @@ mod macros;
 
 pub mod arch_x86;
 pub mod callback;
+pub mod compat;
 pub mod console;
 pub mod cpuid;
 pub mod domctl;

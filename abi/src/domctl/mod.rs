@@ -16,12 +16,6 @@ c_consts! {
     /// Operations ([`Domctl::cmd`]), and the interface version (the only one of `DOMCTLS` that is not an operation).
     DOMCTLS: u32 {
         XEN_DOMCTL_INTERFACE_VERSION = 0x15,
-        XEN_DOMCTL_VMTRACE_ENABLE = 1,
-        XEN_DOMCTL_VMTRACE_DISABLE = 2,
-        XEN_DOMCTL_VMTRACE_RESET_AND_ENABLE = 3,
-        XEN_DOMCTL_VMTRACE_OUTPUT_POSITION = 4,
-        XEN_DOMCTL_VMTRACE_GET_OPTION = 5,
-        XEN_DOMCTL_VMTRACE_SET_OPTION = 6,
         XEN_DOMCTL_CREATEDOMAIN = 1,
         XEN_DOMCTL_DESTROYDOMAIN = 2,
         XEN_DOMCTL_PAUSEDOMAIN = 3,

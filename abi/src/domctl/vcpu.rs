@@ -25,6 +25,18 @@ c_consts! {
     }
 }
 
+c_consts! {
+    /// Sub-operations of [`DomctlVmtraceOp`].
+    DOMCTL_VMTRACE_OPS: u32 {
+        XEN_DOMCTL_VMTRACE_ENABLE = 1,
+        XEN_DOMCTL_VMTRACE_DISABLE = 2,
+        XEN_DOMCTL_VMTRACE_RESET_AND_ENABLE = 3,
+        XEN_DOMCTL_VMTRACE_OUTPUT_POSITION = 4,
+        XEN_DOMCTL_VMTRACE_GET_OPTION = 5,
+        XEN_DOMCTL_VMTRACE_SET_OPTION = 6,
+    }
+}
+
 c_struct! {
     /// `{set,get}vcpucontext`.
     pub struct DomctlVcpucontext = "struct xen_domctl_vcpucontext", 16 {
