@@ -148,6 +148,17 @@ fn ranges_use_the_largest_leaves() {
     let tail = [(at + 512, 0), (at + 513, 0), (at + 514, 0)];
     assert_eq!(leaves[..4], [(start, 0), (0x3_fe00, 9), (0x4_0000, 18), (at, 9)]);
     assert_eq!(leaves[4..], tail);
+    // From the middle of nothing, and from the middle of a leaf.
+    for (from, first) in [(5, start), (0x4_0003, 0x4_0000), (0x4_0000 - 1, 0x3_fe00)] {
+        let mut seen = None;
+        let stopped = p2m.walk(Gfn::new(from), 100, |gfn, _| {
+            seen = Some(gfn.raw());
+            ControlFlow::Break(())
+        });
+        assert!(matches!(stopped, Walk::Resume(_)));
+        assert_eq!(seen, Some(first));
+    }
+    assert_eq!(p2m.walk(Gfn::new(at + 515), u32::MAX, |_, _| unreachable!()), Walk::Done);
 }
 
 #[test]
