@@ -49,8 +49,7 @@ pub struct EventChannels {
 impl EventChannels {
     /// Channels of domain `dom` with `max_vcpus` vCPUs and ports up to and including `max_port`
     /// (`max_evtchn_port` of `XEN_DOMCTL_createdomain`; negative values become `u32::MAX` there).
-    ///
-    /// Errors: `EINVAL` when not even port 0 is allowed to exist, `ENOMEM`.
+    /// Error: `ENOMEM`.
     pub fn new(dom: DomId, max_vcpus: u32, max_port: u32) -> Result<EventChannels, Errno> {
         let count = usize::try_from(max_vcpus).map_err(|_| Errno::EINVAL)?;
         let mut vcpus = Vec::new();
