@@ -151,7 +151,7 @@ fn ranges_use_the_largest_leaves() {
     // From the middle of nothing, and from the middle of a leaf.
     for (from, first) in [(5, start), (0x4_0003, 0x4_0000), (0x4_0000 - 1, 0x3_fe00)] {
         let mut seen = None;
-        let stopped = p2m.walk(Gfn::new(from), 600, |gfn, _| {
+        let stopped = p2m.walk(Gfn::new(from), 2000, |gfn, _| {
             seen = Some(gfn.raw());
             ControlFlow::Break(())
         });
