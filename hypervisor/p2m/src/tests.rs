@@ -169,6 +169,12 @@ fn broken_superpages_keep_their_mark_when_split() {
     let _ = p2m.set_page(Gfn::new(600), Mfn::new(3), Kind::Ram).unwrap();
     assert_eq!((p2m.kind(Gfn::new(601)), p2m.lookup(Gfn::new(601))), (Kind::Broken, None));
     assert_eq!((p2m.kind(Gfn::new(600)), p2m.kind(Gfn::new(511))), (Kind::Ram, Kind::None));
+    // A walk from the middle of the gap below must not step over it.
+    let end = p2m.walk(Gfn::new(100), u32::MAX, |gfn, _| {
+        assert_eq!(gfn, Gfn::new(600));
+        ControlFlow::Break(())
+    });
+    assert_eq!(end, Walk::Resume(Gfn::new(601)));
 }
 
 #[derive(Clone, Debug)]
