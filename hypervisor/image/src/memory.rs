@@ -1,0 +1,218 @@
+//! The machine's memory at start-up: what is RAM, what is taken, and who gets the rest.
+//!
+//! dom0's RAM is 1:1 and taken from low addresses, so everything the hypervisor keeps is carved from the top.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use radon_addr::{Maddr, Mfn, PAGE_SIZE};
+use radon_bootproto::{MemKind, MemRegion, Module, normalise};
+use radon_hw::mem::RangeKind;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+/// Below this nothing is allocated: dom0 sees the machine's own low memory.
+pub const LOW_MEMORY: u64 = 1 << 20;
+const FOUR_GIB: u64 = 1 << 32;
+
+#[derive(Clone)]
+/// The memory map and the parts of it that are in use.
+pub struct Memory {
+    regions: Vec<MemRegion>,
+    used: Vec<Range<u64>>,
+}
+
+impl Memory {
+    /// `regions` is normalised; RAM above `limit` bytes is left alone.
+    pub fn new(regions: &[MemRegion], limit: Option<u64>) -> Self {
+        let limit = limit.unwrap_or(u64::MAX);
+        let clipped = regions.iter().filter_map(|r| match r.kind {
+            MemKind::Ram if r.start.raw() >= limit => None,
+            MemKind::Ram => Some(MemRegion { len: r.len.min(limit - r.start.raw()), ..*r }),
+            _ => Some(*r),
+        });
+        Self { regions: normalise(&clipped.collect::<Vec<_>>()), used: alloc::vec![0..LOW_MEMORY] }
+    }
+
+    fn ram(&self) -> impl DoubleEndedIterator<Item = &MemRegion> {
+        self.regions.iter().filter(|r| r.kind == MemKind::Ram)
+    }
+
+    /// Bytes of RAM.
+    pub fn ram_bytes(&self) -> u64 {
+        self.ram().map(|r| r.len).sum()
+    }
+
+    /// One more than the highest frame of RAM.
+    pub fn max_mfn(&self) -> Mfn {
+        self.ram().next_back().map_or(Mfn::new(0), |r| r.end().mfn())
+    }
+
+    /// These bytes are in use.
+    pub fn reserve(&mut self, start: Maddr, len: u64) {
+        let end = start.raw().saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+        self.used.push(start.raw() & !(PAGE - 1)..end);
+    }
+
+    /// These bytes, reserved before with the same arguments, are free again.
+    pub fn release(&mut self, start: Maddr, len: u64) {
+        let mut probe = Memory { regions: Vec::new(), used: Vec::new() };
+        probe.reserve(start, len);
+        if let Some(at) = self.used.iter().position(|r| probe.used.contains(r)) {
+            self.used.swap_remove(at);
+        }
+    }
+
+    /// Takes whole pages for `bytes` from the highest free RAM.
+    pub fn carve_top(&mut self, bytes: u64) -> Option<Maddr> {
+        let bytes = bytes.checked_next_multiple_of(PAGE)?;
+        let found = self.ram().rev().find_map(|r| {
+            let floor = r.start.raw().checked_next_multiple_of(PAGE)?;
+            let mut end = r.end().raw() & !(PAGE - 1);
+            loop {
+                let start = end.checked_sub(bytes).filter(|s| *s >= floor)?;
+                match self.used.iter().find(|u| u.start < end && start < u.end) {
+                    Some(used) => end = used.start & !(PAGE - 1),
+                    None => return Some(Maddr::new(start)),
+                }
+            }
+        })?;
+        self.reserve(found, bytes);
+        Some(found)
+    }
+
+    /// Moves the loader's modules to the top of RAM, so that dom0's RAM can begin right above the image. A module for
+    /// which there is no room stays where it is.
+    pub fn move_modules_up(&mut self, modules: &mut [Module], copy: impl Fn(Maddr, Maddr, u64)) {
+        for module in modules.iter_mut().filter(|m| m.len > 0) {
+            if let Some(to) = self.carve_top(module.len).filter(|to| *to > module.start) {
+                copy(to, module.start, module.len);
+                self.release(module.start, module.len);
+                module.start = to;
+            }
+        }
+    }
+
+    /// A free page of RAM below 640 KiB, for the start-up code of further CPUs.
+    pub fn low_page(&self) -> Option<Maddr> {
+        let free = |page: u64| {
+            let (start, end) = (page * PAGE, (page + 1) * PAGE);
+            self.ram().any(|r| r.start.raw() <= start && end <= r.end().raw())
+                && !self.used.iter().skip(1).any(|u| u.start < end && start < u.end)
+        };
+        (1..0xa0).rev().find(|page| free(*page)).map(|page| Maddr::new(page * PAGE))
+    }
+
+    /// Reserved memory below 4 GiB that touches RAM or ACPI memory: on many machines ACPI tables lie there. What stands
+    /// alone is taken for device registers.
+    fn is_firmware(&self, region: &MemRegion) -> bool {
+        match region.kind {
+            MemKind::AcpiReclaim | MemKind::AcpiNvs => true,
+            MemKind::Reserved if region.end().raw() <= FOUR_GIB => self.regions.iter().any(|n| {
+                matches!(n.kind, MemKind::Ram | MemKind::AcpiReclaim | MemKind::AcpiNvs)
+                    && (n.end() == region.start || region.end() == n.start)
+            }),
+            _ => false,
+        }
+    }
+
+    /// What `hw::mem` may touch.
+    pub fn accessible(&self) -> Vec<(Maddr, u64, RangeKind)> {
+        let mut ranges: Vec<_> = self.ram().map(|r| (r.start, r.len, RangeKind::Ram)).collect();
+        let firmware = self.regions.iter().filter(|r| self.is_firmware(r));
+        ranges.extend(firmware.map(|r| (r.start, r.len, RangeKind::Firmware)));
+        ranges.push((Maddr::new(0), LOW_MEMORY, RangeKind::Firmware));
+        ranges
+    }
+
+    /// The same, rounded outwards to pages, sorted and merged: what the direct map holds.
+    pub fn mapped(&self) -> Vec<(Maddr, Maddr)> {
+        let rounded = self.accessible().into_iter().map(|(start, len, _)| {
+            let from = start.raw() & !(PAGE - 1);
+            let end = start.raw().saturating_add(len).next_multiple_of(PAGE);
+            MemRegion { start: Maddr::new(from), len: end - from, kind: MemKind::Ram }
+        });
+        normalise(&rounded.collect::<Vec<_>>()).iter().map(|r| (r.start, r.end())).collect()
+    }
+
+    /// Whole frames of RAM that nobody uses.
+    pub fn free(&self) -> Vec<Range<Mfn>> {
+        let mut free: Vec<Range<u64>> =
+            self.ram().map(|r| r.start.raw().next_multiple_of(PAGE)..r.end().raw() & !(PAGE - 1)).collect();
+        for used in &self.used {
+            free = free
+                .into_iter()
+                .flat_map(|f| [f.start..f.end.min(used.start), f.start.max(used.end)..f.end])
+                .filter(|f| f.start < f.end)
+                .collect();
+        }
+        free.iter().map(|f| Maddr::new(f.start).mfn()..Maddr::new(f.end).mfn()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn region(start: u64, end: u64, kind: MemKind) -> MemRegion {
+        MemRegion { start: Maddr::new(start), len: end - start, kind }
+    }
+
+    /// QEMU's q35 with 2 GiB.
+    fn q35() -> Vec<MemRegion> {
+        normalise(&[
+            region(0, 0x9fc00, MemKind::Ram),
+            region(0x9fc00, 0xa0000, MemKind::Reserved),
+            region(0xf0000, 0x100000, MemKind::Reserved),
+            region(0x100000, 0x7ffdf000, MemKind::Ram),
+            region(0x7ffdf000, 0x80000000, MemKind::Reserved),
+            region(0xb0000000, 0xc0000000, MemKind::Reserved),
+        ])
+    }
+
+    #[test]
+    fn tables_are_mapped_and_device_memory_is_not() {
+        let memory = Memory::new(&q35(), None);
+        assert_eq!(memory.mapped(), [(Maddr::new(0), Maddr::new(0x80000000))]);
+        assert_eq!(memory.low_page(), Some(Maddr::new(0x9e000)));
+        assert_eq!(memory.max_mfn(), Mfn::new(0x7ffdf));
+        let half = Memory::new(&q35(), Some(0x40000000));
+        assert_eq!(half.max_mfn(), Mfn::new(0x40000));
+        assert_eq!(half.ram_bytes(), 0x9fc00 + 0x3ff00000);
+    }
+
+    #[test]
+    fn modules_move_up() {
+        let mut memory = Memory::new(&q35(), None);
+        let mut modules = [Module { start: Maddr::new(0x300000), len: 0x1234, cmdline: Default::default() }];
+        memory.reserve(modules[0].start, modules[0].len);
+        let moves = core::cell::RefCell::new(Vec::new());
+        memory.move_modules_up(&mut modules, |to, from, len| moves.borrow_mut().push((to, from, len)));
+        assert_eq!(modules[0].start, Maddr::new(0x7ffdd000));
+        assert_eq!(*moves.borrow(), [(Maddr::new(0x7ffdd000), Maddr::new(0x300000), 0x1234)]);
+        assert_eq!(memory.free(), [Mfn::new(0x100)..Mfn::new(0x7ffdd)]);
+    }
+
+    proptest! {
+        #[test]
+        fn carved_memory_is_free_ram_and_never_given_twice(
+            reserved in proptest::collection::vec((0u64..0x900, 1u64..0x20_0000), 0..6),
+            carved in proptest::collection::vec(1u64..0x4000_0000, 0..8),
+        ) {
+            let mut memory = Memory::new(&q35(), None);
+            for (start, len) in &reserved {
+                memory.reserve(Maddr::new(start << 20), *len);
+            }
+            let before = memory.free();
+            let mut taken: Vec<Range<Mfn>> = Vec::new();
+            for bytes in carved {
+                let Some(at) = memory.carve_top(bytes) else { continue };
+                let range = at.mfn()..Maddr::new(at.raw() + bytes.next_multiple_of(PAGE)).mfn();
+                prop_assert!(before.iter().any(|f| f.start <= range.start && range.end <= f.end));
+                prop_assert!(taken.iter().all(|t| t.end <= range.start || range.end <= t.start));
+                taken.push(range);
+            }
+            let pages = |ranges: &[Range<Mfn>]| ranges.iter().map(|r| r.end.raw() - r.start.raw()).sum::<u64>();
+            prop_assert_eq!(pages(&memory.free()) + pages(&taken), pages(&before));
+        }
+    }
+}

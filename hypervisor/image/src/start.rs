@@ -1,0 +1,228 @@
+//! Start-up of the boot CPU, step by step.
+#![allow(unsafe_code)] // entered from assembly
+
+use crate::memory::Memory;
+use crate::{crash, layout, pages, paging, segments, selftest, smp};
+use alloc::vec::Vec;
+use core::arch::global_asm;
+use radon_acpi::{PhysReader, Tables, find_rsdp};
+use radon_addr::{CpuId, Maddr};
+use radon_bootproto::BootInfo;
+use radon_cmdline::{ConsoleDevice, LogThreshold, Options, Warning};
+use radon_frames::{Contents, FrameAllocator, frames};
+use radon_hw::console::{self, Source, Threshold};
+use radon_hw::{apic, cpu, fpu, ioapic, mem, mmio, pic, time};
+
+global_asm!(include_str!("boot.S"), options(att_syntax));
+
+/// The boot page tables map this much.
+const BOOT_MAPPED: Maddr = Maddr::new(4 << 30);
+
+macro_rules! say {
+    ($($arg:tt)*) => { console::print(format_args!("{}\n", format_args!($($arg)*))) };
+}
+
+/// The 64-bit entry of the boot CPU: `magic` names the boot protocol, `info` is the loader's structure.
+#[unsafe(no_mangle)]
+extern "C" fn boot_main(magic: u32, info: u32) -> ! {
+    cpu::set_this(CpuId::new(0));
+    mem::init_early(BOOT_MAPPED);
+    console::init_uart(console::COM1, 115_200);
+    segments::init_this_cpu();
+
+    let mut boot = read_loader(magic, Maddr::new(u64::from(info)));
+    let (options, warnings) = radon_cmdline::parse(&boot.cmdline);
+    configure(&options);
+    greet(&boot, &warnings);
+
+    let memory = init_memory(&mut boot, &options);
+    init_frames(&memory);
+    let acpi = Acpi::read(boot.rsdp, &Physical(memory.mapped()));
+    init_devices(&acpi);
+    init_cpus(&acpi, &options, &memory);
+
+    start_core(boot, options)
+}
+
+fn read_loader(magic: u32, info: Maddr) -> BootInfo {
+    let read = |at: Maddr, buf: &mut [u8]| {
+        let inside = at.raw().checked_add(buf.len() as u64).is_some_and(|end| end <= BOOT_MAPPED.raw());
+        if inside {
+            mem::read_bytes(at, buf);
+        }
+        inside
+    };
+    match radon_bootproto::parse(magic, info, &read) {
+        Ok(boot) => boot,
+        Err(e) => panic!("boot loader: {e:?}"),
+    }
+}
+
+/// Console and crash behaviour as the command line wants them.
+fn configure(options: &Options) {
+    let device = options.console.iter().find_map(|device| match device {
+        ConsoleDevice::Com1 => Some((console::COM1, options.com1)),
+        ConsoleDevice::Com2 => Some((console::COM2, options.com2)),
+        _ => None,
+    });
+    if let Some((port, settings)) = device {
+        let settings = settings.unwrap_or_default();
+        console::init_uart(settings.io_base.unwrap_or(port), settings.baud.unwrap_or(0));
+    }
+    let threshold = |t: LogThreshold| Threshold { always: t.always as u8, limited: t.limited as u8 };
+    console::set_threshold(Source::Hypervisor, threshold(options.loglvl));
+    console::set_threshold(Source::Guest, threshold(options.guest_loglvl));
+    crash::configure(options.noreboot, options.selftest);
+}
+
+fn greet(boot: &BootInfo, warnings: &[Warning]) {
+    say!("Radon {} (Xen 4.17 interface)", env!("CARGO_PKG_VERSION"));
+    say!("Bootloader: {}", boot.loader);
+    say!("Command line: {}", boot.cmdline);
+    for warning in warnings {
+        radon_hw::warn!("{warning}");
+    }
+    say!("RAM map:");
+    for r in &boot.memory {
+        say!(" [{:016x}, {:016x}] ({})", r.start, r.end().raw() - 1, r.kind.name());
+    }
+}
+
+/// Final page tables; modules out of dom0's way.
+fn init_memory(boot: &mut BootInfo, options: &Options) -> Memory {
+    let mut memory = Memory::new(&boot.memory, options.mem);
+    memory.reserve(layout::start(), layout::end().raw() - layout::start().raw());
+    for module in &boot.modules {
+        memory.reserve(module.start, module.len);
+    }
+    for (start, len) in &boot.loader_data {
+        memory.reserve(*start, *len);
+    }
+    paging::init(&memory.mapped());
+    mem::init(&memory.accessible());
+    mmio::init(paging::root());
+    say!("System RAM: {}MB ({}kB)", memory.ram_bytes() >> 20, memory.ram_bytes() >> 10);
+    memory.move_modules_up(&mut boot.modules, |to, from, len| mem::copy(to, from, len as usize));
+    for (i, m) in boot.modules.iter().enumerate() {
+        let end = m.start.raw().saturating_add(m.len);
+        say!("Module {i}: [{:016x}, {end:016x}) {}", m.start, m.cmdline);
+    }
+    memory
+}
+
+/// The frame table at the top of RAM; what nobody uses becomes free.
+fn init_frames(memory: &Memory) {
+    let mut memory = Memory::clone(memory);
+    let max = memory.max_mfn();
+    let bytes = FrameAllocator::table_bytes(max);
+    let Some(table) = memory.carve_top(bytes) else { panic!("no room for a frame table of {bytes} bytes") };
+    if let Err(e) = frames().init(&memory.free(), max, table, Contents::Overwritten) {
+        panic!("frame allocator: {e:?}");
+    }
+    pages::use_frames();
+    radon_hw::debug!(
+        "Frame table: {}kB at {table:#x}; early heap: {}kB",
+        bytes >> 10,
+        pages::early_bytes() >> 10
+    );
+    say!("Free memory: {}MB", frames().free_pages() >> 8);
+}
+
+/// Physical memory as the ACPI crate reads it: what is mapped.
+struct Physical(Vec<(Maddr, Maddr)>);
+
+impl PhysReader for Physical {
+    fn read(&self, at: Maddr, buf: &mut [u8]) -> bool {
+        let end = at.raw().checked_add(buf.len() as u64).map(Maddr::new);
+        let readable = self.0.iter().any(|r| r.0 <= at && end.is_some_and(|end| end <= r.1));
+        if readable {
+            mem::read_bytes(at, buf);
+        }
+        readable
+    }
+}
+
+/// What start-up needs of the machine's tables.
+#[derive(Default)]
+struct Acpi {
+    apic_ids: Vec<u32>,
+    ioapics: Vec<radon_acpi::IoApic>,
+    pm_timer: Option<u16>,
+    hpet: Option<Maddr>,
+}
+
+impl Acpi {
+    fn read(rsdp: Option<Maddr>, physical: &Physical) -> Acpi {
+        let found = rsdp.or_else(|| find_rsdp(physical)).ok_or(radon_acpi::Error::NoRsdp);
+        match found
+            .and_then(|at| Tables::load(physical, at))
+            .and_then(|tables| Self::extract(&tables, physical))
+        {
+            Ok(acpi) => acpi,
+            Err(e) => {
+                radon_hw::error!("ACPI: {e}; one CPU and no IO-APIC");
+                Acpi::default()
+            }
+        }
+    }
+
+    fn extract(tables: &Tables, physical: &Physical) -> Result<Acpi, radon_acpi::Error> {
+        let madt = tables.madt(physical)?.unwrap_or_default();
+        let fadt = tables.fadt(physical)?;
+        Ok(Acpi {
+            apic_ids: madt.cpus().collect(),
+            ioapics: madt.ioapics,
+            pm_timer: fadt.and_then(|f| f.pm_timer).and_then(|r| r.port()),
+            hpet: tables.hpet(physical)?.map(|h| h.base),
+        })
+    }
+}
+
+/// Interrupt controllers, extended state and clocks of the boot CPU.
+fn init_devices(acpi: &Acpi) {
+    pic::mask_all();
+    fpu::init_this_cpu();
+    apic::init_this_cpu();
+    cpu::register(CpuId::new(0), apic::id());
+    time::calibrate(acpi.pm_timer, acpi.hpet);
+    for chip in &acpi.ioapics {
+        let at = Maddr::new(u64::from(chip.address));
+        match ioapic::add(at, chip.gsi_base) {
+            Some(pins) => {
+                say!("IO-APIC at {at:#x}: GSI {}-{}", chip.gsi_base, chip.gsi_base + pins.saturating_sub(1))
+            }
+            None => radon_hw::error!("IO-APIC at {at:#x} cannot be used"),
+        }
+    }
+    say!("Detected {}.{:03} MHz processor", time::tsc_khz() / 1000, time::tsc_khz() % 1000);
+}
+
+fn init_cpus(acpi: &Acpi, options: &Options, memory: &Memory) {
+    let limit = options.max_cpus.map_or(cpu::MAX_CPUS, |n| n as usize);
+    match memory.low_page() {
+        Some(page) => smp::start_others(&acpi.apic_ids, limit, page),
+        None => radon_hw::error!("no free page below 640 KiB: one CPU only"),
+    }
+    smp::report();
+}
+
+/// Hands the machine over. Stand-in until `core` has its entry point.
+fn start_core(boot: BootInfo, options: Options) -> ! {
+    if options.selftest {
+        selftest::run();
+    }
+    say!(
+        "Nothing to run: {} modules, dom0 would get {}MB",
+        boot.modules.len(),
+        options.dom0.initial_memory(frames().free_pages() << 12) >> 20
+    );
+    run_cpu()
+}
+
+/// What every CPU does after start-up.
+pub fn run_cpu() -> ! {
+    loop {
+        cpu::halt_until_interrupt();
+        selftest::woken();
+    }
+}
