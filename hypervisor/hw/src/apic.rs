@@ -17,6 +17,7 @@ mod imp {
 
     /// Register numbers as in x2APIC; the memory-mapped offset is 16 times that.
     const ID: u32 = 0x02;
+    const VERSION: u32 = 0x03;
     const TPR: u32 = 0x08;
     const EOI: u32 = 0x0b;
     const LDR: u32 = 0x0d;
@@ -97,8 +98,13 @@ mod imp {
         write(TPR, 0);
         write(SVR, SVR_ENABLE | u32::from(VECTOR_SPURIOUS));
         write(LVT_TIMER, LVT_MASKED | u32::from(VECTOR_TIMER));
-        write(LVT_THERMAL, LVT_MASKED);
-        write(LVT_PERF, LVT_MASKED);
+        // Not every APIC has the last two; writing a missing one faults in x2APIC mode.
+        let last_lvt = read(VERSION) >> 16 & 0xff;
+        for (register, needs) in [(LVT_PERF, 4), (LVT_THERMAL, 5)] {
+            if last_lvt >= needs {
+                write(register, LVT_MASKED);
+            }
+        }
         write(LVT_LINT0, LVT_MASKED);
         write(LVT_LINT1, LVT_NMI);
         write(LVT_ERROR, u32::from(VECTOR_ERROR));

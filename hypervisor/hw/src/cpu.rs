@@ -43,6 +43,15 @@ pub fn pause() {
     core::hint::spin_loop();
 }
 
+/// Writes this CPU's caches back to memory and empties them (WBINVD).
+pub fn write_back_caches() {
+    #[cfg(target_os = "none")]
+    // SAFETY: memory keeps its contents.
+    unsafe {
+        core::arch::asm!("wbinvd", options(nostack, preserves_flags));
+    }
+}
+
 pub use imp::{halt_forever, halt_until_interrupt, set_this, this};
 
 #[cfg(target_os = "none")]

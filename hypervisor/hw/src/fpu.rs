@@ -44,10 +44,14 @@ impl FpuState {
         self.area[XSTATE_BV..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
     }
 
-    /// Saves the running CPU's extended registers. XCR0 becomes the hypervisor's, so `restore` must follow before
-    /// the next guest entry.
+    /// Saves the running CPU's extended registers, which stay as they are (XCR0 too).
     pub fn save(&mut self) {
         imp::save(&mut self.area);
+    }
+
+    /// The guest that runs now has changed its XCR0, see [`set_xcr0`].
+    pub fn set_xcr0(&mut self, xcr0: u64) {
+        set_xcr0(xcr0);
     }
 
     /// Loads the registers and sets XCR0 to the guest's. False if the processor rejected the contents: then the
@@ -104,11 +108,13 @@ pub fn init_this_cpu() {
 #[cfg(target_os = "none")]
 mod imp {
     use super::{AREA_SIZE, SUPPORTED_XCR0};
-    use crate::{cpuid, cr, extable};
+    use crate::{cpuid, cr, extable, percpu::PerCpu};
     use core::arch::asm;
     use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
     static MAX_XCR0: AtomicU64 = AtomicU64::new(0);
+    /// XCR0 of each CPU, because setting it is slow (and traps when virtualised) and mostly changes nothing.
+    static XCR0: PerCpu<AtomicU64> = crate::per_cpu!(AtomicU64::new(0));
     static HAVE_XSAVEOPT: AtomicBool = AtomicBool::new(false);
 
     pub fn init_this_cpu() {
@@ -124,12 +130,12 @@ mod imp {
             let leaf = cpuid::checked(0xd, 0);
             let mut max = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & SUPPORTED_XCR0 | 3;
             MAX_XCR0.store(max, Relaxed);
-            cr::set_xcr0(max);
+            set_xcr0(max);
             // EBX: bytes needed for what XCR0 enables now.
             if cpuid::leaf(0xd, 0).ebx as usize > AREA_SIZE {
                 max = 7;
                 MAX_XCR0.store(max, Relaxed);
-                cr::set_xcr0(max);
+                set_xcr0(max);
             }
             HAVE_XSAVEOPT.store(cpuid::leaf(0xd, 1).eax & 1 != 0, Relaxed);
         }
@@ -140,8 +146,10 @@ mod imp {
     }
 
     pub fn set_xcr0(xcr0: u64) {
-        if max_xcr0() != 0 {
+        let current = XCR0.this();
+        if max_xcr0() != 0 && current.load(Relaxed) != xcr0 {
             cr::set_xcr0(xcr0);
+            current.store(xcr0, Relaxed);
         }
     }
 
@@ -154,7 +162,8 @@ mod imp {
             return;
         }
         // State that the guest's present XCR0 hides is kept by the processor, so save with all parts enabled.
-        cr::set_xcr0(max);
+        let guests = XCR0.this().load(Relaxed);
+        set_xcr0(max);
         let (lo, hi) = (max as u32, (max >> 32) as u32);
         // SAFETY: `init_this_cpu` made sure that the standard format of these parts fits into the area. XSAVEOPT may skip
         // parts only if the area is the one last restored on this CPU and unmodified, which the processor tracks.
@@ -165,13 +174,12 @@ mod imp {
                 asm!("xsave64 [{}]", in(reg) p, in("eax") lo, in("edx") hi, options(nostack, preserves_flags));
             }
         }
+        set_xcr0(guests);
     }
 
     pub fn restore(area: &[u8; AREA_SIZE]) -> bool {
         let max = max_xcr0();
-        if max != 0 {
-            cr::set_xcr0(max);
-        }
+        set_xcr0(max);
         // SAFETY: the area is aligned (it lies at the start of an `FpuState`) and large enough, see `save`.
         unsafe { extable::xrstor(area.as_ptr(), max).is_some() }
     }

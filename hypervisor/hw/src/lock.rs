@@ -45,6 +45,15 @@ pub mod rank {
     pub const CONSOLE: Rank = Rank(130);
 }
 
+/// One turn of a wait loop. Host threads share processors with the one they wait for, so they step aside.
+#[inline(always)]
+fn wait() {
+    #[cfg(target_os = "none")]
+    core::hint::spin_loop();
+    #[cfg(not(target_os = "none"))]
+    std::thread::yield_now();
+}
+
 /// Mutual exclusion by ticket.
 pub struct SpinLock<T> {
     next: AtomicU32,
@@ -82,7 +91,7 @@ impl<T> SpinLock<T> {
     fn acquire(&self) -> Guard<'_, T> {
         let ticket = self.next.fetch_add(1, Relaxed);
         while self.serving.load(Acquire) != ticket {
-            core::hint::spin_loop();
+            wait();
         }
         held::push(self.rank);
         Guard { lock: self, here: PhantomData }
@@ -112,9 +121,11 @@ impl<T> SpinLock<T> {
         self.next.load(Relaxed) != self.serving.load(Relaxed)
     }
 
-    /// Makes the lock free no matter who holds it. Only for the last words of a crashing machine.
-    pub(crate) fn force_unlock(&self) {
+    /// Takes the lock no matter who holds it and whatever else is held. Only for the last words of a crashing machine,
+    /// which nobody else gets in the way of: the other CPUs have been stopped or are crashing too.
+    pub(crate) fn seize(&self) -> Guard<'_, T> {
         self.serving.store(self.next.load(Relaxed), Release);
+        self.acquire()
     }
 }
 
@@ -230,7 +241,7 @@ impl<T> RwLock<T> {
         held::check(self.rank);
         let ticket = self.next.fetch_add(1, Relaxed);
         while self.readable.load(Acquire) != ticket {
-            core::hint::spin_loop();
+            wait();
         }
         self.readable.fetch_add(1, Release);
         held::push(self.rank);
@@ -249,7 +260,7 @@ impl<T> RwLock<T> {
     fn acquire_write(&self) -> WriteGuard<'_, T> {
         let ticket = self.next.fetch_add(1, Relaxed);
         while self.writable.load(Acquire) != ticket {
-            core::hint::spin_loop();
+            wait();
         }
         held::push(self.rank);
         WriteGuard { lock: self, here: PhantomData }

@@ -38,7 +38,8 @@ impl MmioRegion {
     /// The address of `size` bytes at `offset`, if they are inside.
     #[inline]
     fn at(&self, offset: u64, size: u64) -> Option<u64> {
-        (offset.checked_add(size)? <= self.len && offset % size == 0).then(|| self.va.wrapping_add(offset))
+        (offset.checked_add(size)? <= self.len && offset.is_multiple_of(size))
+            .then(|| self.va.wrapping_add(offset))
     }
 }
 

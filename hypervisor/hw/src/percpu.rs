@@ -2,13 +2,16 @@
 //!
 //! There is no preemption and interrupt handlers only touch atomics, so `T: Sync` with atomics inside is enough.
 
+#![allow(unsafe_code)] // moving an array's elements onto cache lines of their own in a constant expression
+
 use crate::cpu::{self, MAX_CPUS};
+use core::mem::{ManuallyDrop, MaybeUninit};
 use radon_addr::CpuId;
 
 /// A value on cache lines of its own.
 #[repr(align(64))]
-#[derive(Debug, Default)]
-pub struct Padded<T>(pub T);
+#[derive(Debug)]
+struct Padded<T>(T);
 
 /// One `T` per CPU. Build it with [`per_cpu!`](crate::per_cpu) (also in a `static`) or [`PerCpu::from_fn`].
 #[derive(Debug)]
@@ -16,8 +19,18 @@ pub struct PerCpu<T>([Padded<T>; MAX_CPUS]);
 
 impl<T> PerCpu<T> {
     /// Wraps one value per CPU.
-    pub const fn new(slots: [Padded<T>; MAX_CPUS]) -> Self {
-        PerCpu(slots)
+    pub const fn new(values: [T; MAX_CPUS]) -> Self {
+        let values = ManuallyDrop::new(values);
+        let from = (&raw const values).cast::<T>();
+        let mut slots = [const { MaybeUninit::<Padded<T>>::uninit() }; MAX_CPUS];
+        let mut i = 0;
+        while i < MAX_CPUS {
+            // SAFETY: `values` is the array (ManuallyDrop is transparent); each element is moved out once, never dropped there.
+            slots[i] = MaybeUninit::new(Padded(unsafe { from.add(i).read() }));
+            i += 1;
+        }
+        // SAFETY: every slot has been written; the array of MaybeUninit has the same layout and drops nothing.
+        PerCpu(unsafe { (&raw const slots).cast::<[Padded<T>; MAX_CPUS]>().read() })
     }
 
     /// Makes each CPU's value.
@@ -49,7 +62,7 @@ impl<T> PerCpu<T> {
 #[macro_export]
 macro_rules! per_cpu {
     ($init:expr) => {
-        $crate::percpu::PerCpu::new([const { $crate::percpu::Padded($init) }; $crate::cpu::MAX_CPUS])
+        $crate::percpu::PerCpu::new([const { $init }; $crate::cpu::MAX_CPUS])
     };
 }
 
@@ -57,6 +70,16 @@ macro_rules! per_cpu {
 mod tests {
     use super::*;
     use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    #[test]
+    fn values_keep_their_places_and_are_dropped_once() {
+        let alive = std::sync::Arc::new(());
+        let all = PerCpu::new(core::array::from_fn::<_, MAX_CPUS, _>(|i| (i, alive.clone())));
+        assert!(all.iter().all(|(cpu, v)| v.0 == cpu.index()));
+        assert_eq!((std::sync::Arc::strong_count(&alive), align_of_val(&all)), (MAX_CPUS + 1, 64));
+        drop(all);
+        assert_eq!(std::sync::Arc::strong_count(&alive), 1);
+    }
 
     #[test]
     fn each_cpu_has_its_own() {

@@ -35,60 +35,69 @@ pub enum SvmError {
     Disabled,
 }
 
-#[cfg(any(target_os = "none", test))]
+#[cfg(target_os = "none")]
 const VM_CR_SVMDIS: u64 = 1 << 4;
 #[cfg(target_os = "none")]
 const EFER_SVME: u64 = 1 << 12;
+/// Keeps guests from steering the hypervisor's indirect branches, without a cost per exit.
+#[cfg(target_os = "none")]
+const EFER_AUTOMATIC_IBRS: u64 = 1 << 21;
 
-/// Switches SVM on and gives the processor the frame where it keeps host state (never to be touched afterwards).
-pub fn enable_this_cpu(hsave: Mfn) -> Result<(), SvmError> {
+/// This CPU's host state for VMLOAD after each exit; 0 until `enable_this_cpu`.
+#[cfg(target_os = "none")]
+static HOST_VMCB: crate::percpu::PerCpu<core::sync::atomic::AtomicU64> =
+    crate::per_cpu!(core::sync::atomic::AtomicU64::new(0));
+
+/// Switches SVM on. The processor and [`run`] keep host state in the two frames, which nobody may touch afterwards.
+/// Once per CPU, after its descriptor tables are final.
+pub fn enable_this_cpu(hsave: Mfn, host_vmcb: Mfn) -> Result<(), SvmError> {
     #[cfg(target_os = "none")]
     {
         use crate::msr;
-        if !crate::cpu::features().svm {
+        let features = crate::cpu::features();
+        if !features.svm {
             return Err(SvmError::Absent);
         }
         if msr::read(msr::VM_CR) & VM_CR_SVMDIS != 0 {
             return Err(SvmError::Disabled);
         }
-        msr::write(msr::EFER, msr::read(msr::EFER) | EFER_SVME);
+        let ibrs = if features.automatic_ibrs { EFER_AUTOMATIC_IBRS } else { 0 };
+        msr::write(msr::EFER, msr::read(msr::EFER) | EFER_SVME | ibrs);
         msr::write(msr::VM_HSAVE_PA, hsave.maddr().raw());
+        let host_vmcb = host_vmcb.maddr().raw();
+        // SAFETY: stores FS, GS, TR, LDTR and the system-call MSRs into the caller's frame and nothing else.
+        unsafe {
+            core::arch::asm!("vmsave rax", in("rax") host_vmcb, options(nostack, preserves_flags));
+        }
+        HOST_VMCB.this().store(host_vmcb, core::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
     #[cfg(not(target_os = "none"))]
     {
-        let _ = hsave;
+        let _ = (hsave, host_vmcb);
         Err(SvmError::Absent)
     }
 }
 
-/// Stores this CPU's FS, GS, TR, LDTR and system-call MSRs into `host_vmcb`, for [`run`] to load after every exit. Once per
-/// CPU, after its descriptor tables are final.
-pub fn save_host(host_vmcb: Maddr) {
-    #[cfg(target_os = "none")]
-    // SAFETY: writes only the frame given; the caller owns it.
-    unsafe {
-        core::arch::asm!("vmsave rax", in("rax") host_vmcb.raw(), options(nostack, preserves_flags));
-    }
-    #[cfg(not(target_os = "none"))]
-    let _ = host_vmcb;
-}
-
 /// Runs the guest described by `vmcb` until it exits. A pending external interrupt makes it exit at once (the VMCB must
-/// intercept INTR, NMI, INIT and SMI-independent shutdown, and use V_INTR_MASKING); the interrupt is still pending afterwards.
+/// intercept INTR, NMI and SHUTDOWN, and use V_INTR_MASKING); the interrupt is still pending afterwards.
 ///
 /// The VMCB must be a valid one made by `radon-svm`: nested paging on, this CPU's only user.
 #[inline]
-pub fn run(vmcb: Maddr, host_vmcb: Maddr, regs: &mut GuestRegs) {
+pub fn run(vmcb: Maddr, regs: &mut GuestRegs) {
+    #[cfg(target_os = "none")]
+    let host_vmcb = HOST_VMCB.this().load(core::sync::atomic::Ordering::Relaxed);
+    #[cfg(target_os = "none")]
+    assert_ne!(host_vmcb, 0, "SVM is not enabled on this CPU");
     #[cfg(target_os = "none")]
     // SAFETY: the callee saves and restores everything that the calling convention and the hypervisor rely on; the guest
     // can reach only what its nested page table maps.
     unsafe {
-        asm::radon_svm_run(vmcb.raw(), host_vmcb.raw(), regs);
+        asm::radon_svm_run(vmcb.raw(), host_vmcb, regs);
     }
     #[cfg(not(target_os = "none"))]
     {
-        let _ = (vmcb, host_vmcb, regs);
+        let _ = (vmcb, regs);
         panic!("the simulated machine cannot run guests");
     }
 }

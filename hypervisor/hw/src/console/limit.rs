@@ -18,15 +18,26 @@ struct State {
 }
 
 impl RateLimit {
+    /// Ten events at once and two per second in the long run, as Xen limits messages.
+    #[expect(clippy::new_without_default, reason = "a limit is chosen, not a default state")]
+    pub const fn new() -> RateLimit {
+        RateLimit::with_rate(500_000_000, 10)
+    }
+
     /// A full bucket: `burst` events at once, one more every `interval` nanoseconds (not 0).
-    pub const fn new(interval: u64, burst: u32) -> RateLimit {
+    pub const fn with_rate(interval: u64, burst: u32) -> RateLimit {
         let state = State { tokens: burst, filled: Ns::new(0), missed: 0 };
         // No lock is ever taken while holding this one.
         RateLimit { interval, burst, state: SpinLock::new(crate::lock::Rank(255), state) }
     }
 
-    /// May this event pass? If so, says how many were suppressed since the last that did.
-    pub fn allow(&self, now: Ns) -> Option<u32> {
+    /// May an event pass now?
+    pub fn allow(&self) -> bool {
+        self.check(crate::time::now()).is_some()
+    }
+
+    /// May an event pass at `now`? If so, says how many were suppressed since the last that did.
+    pub fn check(&self, now: Ns) -> Option<u32> {
         let mut s = self.state.lock();
         let gained = now.since(s.filled).checked_div(self.interval).unwrap_or(0);
         s.filled = s.filled.saturating_add(gained.saturating_mul(self.interval));
@@ -46,13 +57,13 @@ mod tests {
 
     #[test]
     fn burst_then_one_per_interval() {
-        let l = RateLimit::new(100, 3);
-        assert!((0..3).all(|_| l.allow(Ns::new(50)) == Some(0)));
-        assert_eq!((l.allow(Ns::new(60)), l.allow(Ns::new(99))), (None, None));
-        assert_eq!(l.allow(Ns::new(100)), Some(2));
-        assert_eq!(l.allow(Ns::new(150)), None);
-        assert_eq!(l.allow(Ns::new(250)), Some(1));
+        let l = RateLimit::with_rate(100, 3);
+        assert!((0..3).all(|_| l.check(Ns::new(50)) == Some(0)));
+        assert_eq!((l.check(Ns::new(60)), l.check(Ns::new(99))), (None, None));
+        assert_eq!(l.check(Ns::new(100)), Some(2));
+        assert_eq!(l.check(Ns::new(150)), None);
+        assert_eq!(l.check(Ns::new(250)), Some(1));
         // A long silence fills the bucket, no more.
-        assert_eq!((0..10).filter(|_| l.allow(Ns::new(1_000_000)).is_some()).count(), 3);
+        assert_eq!((0..10).filter(|_| l.check(Ns::new(1_000_000)).is_some()).count(), 3);
     }
 }

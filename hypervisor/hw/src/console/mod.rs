@@ -63,8 +63,7 @@ impl AtomicThreshold {
 /// Errors, warnings and information of our own, of guests errors and warnings at a limited rate.
 static LOGLVL: AtomicThreshold = AtomicThreshold(AtomicU8::new(3), AtomicU8::new(3));
 static GUEST_LOGLVL: AtomicThreshold = AtomicThreshold(AtomicU8::new(0), AtomicU8::new(2));
-/// Ten messages at once, two per second in the long run, as Xen.
-static LIMIT: RateLimit = RateLimit::new(500_000_000, 10);
+static LIMIT: RateLimit = RateLimit::new();
 static CRASHING: AtomicBool = AtomicBool::new(false);
 
 struct Console {
@@ -110,7 +109,7 @@ impl Write for Console {
 
 fn console() -> Guard<'static, Console> {
     if CRASHING.load(Relaxed) {
-        CONSOLE.force_unlock();
+        return CONSOLE.seize();
     }
     CONSOLE.lock()
 }
@@ -147,7 +146,7 @@ pub fn log(source: Source, level: Level, message: fmt::Arguments<'_>) {
         if level >= t.limited {
             return;
         }
-        let Some(n) = LIMIT.allow(crate::time::now()) else { return };
+        let Some(n) = LIMIT.check(crate::time::now()) else { return };
         missed = n;
     }
     let mut c = console();
@@ -193,7 +192,6 @@ pub fn clear_ring(upto: u32) {
 /// From now on the console's lock is broken whenever somebody has something to say: the machine is crashing.
 pub fn force_unlock() {
     CRASHING.store(true, Relaxed);
-    CONSOLE.force_unlock();
 }
 
 /// Logs an error of the hypervisor.
@@ -216,9 +214,11 @@ macro_rules! info {
 macro_rules! debug {
     ($($arg:tt)*) => { $crate::console::log($crate::console::Source::Hypervisor, $crate::console::Level::Debug, format_args!($($arg)*)) };
 }
-/// Logs something that a guest caused, at a level and a limited rate: `guest!(Warning, "{dom}: bad thing {x}")`.
+/// Logs something that a guest caused, at a limited rate: `guest!("{dom}: bad thing {x}")` warns,
+/// `guest!(Error, "...")` names another [`Level`](crate::console::Level).
 #[macro_export]
 macro_rules! guest {
+    ($format:literal $($arg:tt)*) => { $crate::guest!(Warning, $format $($arg)*) };
     ($level:ident, $($arg:tt)*) => { $crate::console::log($crate::console::Source::Guest, $crate::console::Level::$level, format_args!($($arg)*)) };
 }
 
@@ -244,9 +244,9 @@ mod tests {
 
         set_threshold(Source::Guest, Threshold { always: 1, limited: 2 });
         for _ in 0..30 {
-            crate::guest!(Warning, "w");
+            crate::guest!("w{}", 1);
         }
-        assert_eq!(crate::sim::take_console().len(), 10 * "(XEN) w\n".len());
+        assert_eq!(crate::sim::take_console().len(), 10 * "(XEN) w1\n".len());
         crate::guest!(Error, "e");
         crate::guest!(Info, "i");
         assert_eq!(crate::sim::take_console(), b"(XEN) e\n");

@@ -31,7 +31,7 @@ fn entry(mfn: u64, create: bool) -> Option<&'static AtomicUsize> {
 
 pub(super) fn add(base: Maddr, len: u64) {
     let end = base.raw().checked_add(len).expect("RAM wraps around");
-    assert!(base.raw() % PAGE_SIZE as u64 == 0 && len % PAGE_SIZE as u64 == 0, "RAM comes in whole pages");
+    assert!((base.raw() | len).is_multiple_of(PAGE_SIZE as u64), "RAM comes in whole pages");
     for mfn in base.mfn().raw()..Maddr::new(end).mfn().raw() {
         let e = entry(mfn, true).expect("simulated RAM ends at 2 TiB");
         let _ = e.compare_exchange(ABSENT, UNTOUCHED, Ordering::AcqRel, Ordering::Acquire);

@@ -29,14 +29,21 @@ pub fn tsc() -> u64 {
     backend::tsc()
 }
 
+/// System time and the TSC value it was computed from.
+#[inline]
+pub fn now_and_tsc() -> (Ns, u64) {
+    let tsc = tsc();
+    (at_tsc(tsc), tsc)
+}
+
 /// The TSC's frequency in kHz.
 pub fn tsc_khz() -> u64 {
     backend::tsc_khz()
 }
 
 /// How to turn TSC ticks into nanoseconds (`tsc_to_system_mul` and `tsc_shift` of `vcpu_time_info`).
-pub fn tsc_scale() -> Scale {
-    backend::tsc_scale()
+pub fn scale() -> Scale {
+    backend::scale()
 }
 
 /// System time at a TSC value.
@@ -63,7 +70,7 @@ pub fn wall_clock_ns() -> u64 {
 }
 
 /// Nanoseconds since 1970 at which system time was 0 (`wc_sec`, `wc_nsec` of `shared_info`).
-pub fn wall_clock_base_ns() -> u64 {
+pub fn wall_clock_at_boot_ns() -> u64 {
     backend::wall_offset()
 }
 
@@ -101,7 +108,7 @@ mod backend {
     pub fn tsc_khz() -> u64 {
         1_000_000
     }
-    pub fn tsc_scale() -> Scale {
+    pub fn scale() -> Scale {
         Scale::from_khz(tsc_khz())
     }
     pub fn at_tsc(tsc: u64) -> Ns {
@@ -131,7 +138,7 @@ mod tests {
         busy_wait(20);
         assert_eq!((now(), tsc()), (Ns::new(520), 520));
         set_wall_clock(1_000_000, Ns::new(20));
-        assert_eq!((wall_clock_ns(), wall_clock_base_ns()), (1_000_500, 999_980));
+        assert_eq!((wall_clock_ns(), wall_clock_at_boot_ns()), (1_000_500, 999_980));
         arm(Some(Ns::new(700)));
         assert_eq!(crate::sim::armed(), Some(Ns::new(700)));
     }

@@ -39,7 +39,7 @@ impl Scale {
         } else {
             value.wrapping_shr(u32::from(self.shift.unsigned_abs()))
         };
-        (u128::from(shifted) * u128::from(self.mul) >> 32) as u64
+        ((u128::from(shifted) * u128::from(self.mul)) >> 32) as u64
     }
 }
 

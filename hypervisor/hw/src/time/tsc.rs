@@ -10,6 +10,8 @@ use radon_addr::{Maddr, Ns};
 const CALIBRATION_NS: u64 = 10_000_000;
 const PM_TIMER_HZ: u64 = 3_579_545;
 const PIT_HZ: u64 = 1_193_182;
+/// A reference that stands still ends the comparison after this many readings.
+const MAX_POLLS: u32 = 100_000;
 const NOT_ARMED: u64 = u64::MAX;
 
 /// Set once by `calibrate`, before other CPUs run. Before that, one tick counts as a nanosecond.
@@ -54,7 +56,7 @@ pub fn tsc_khz() -> u64 {
     KHZ.load(Relaxed)
 }
 
-pub fn tsc_scale() -> Scale {
+pub fn scale() -> Scale {
     unpack(&TO_NS)
 }
 
@@ -86,7 +88,7 @@ pub fn arm(deadline: Option<Ns>) {
             apic::set_timer(true, ticks.saturating_add(BASE.load(Relaxed)).max(1));
         }
         Some(at) => {
-            // One more count than the rounded value: never early, so that the caller need not arm again for a rest.
+            // Rounded up: a count too few would cost another interrupt for the rest.
             let counts = unpack(&TO_TIMER).apply(at.since(now())).saturating_add(1);
             apic::set_timer(false, counts.min(u64::from(u32::MAX)));
         }
@@ -102,7 +104,7 @@ pub fn calibrate(pm_timer_port: Option<u16>, hpet: Option<Maddr>) {
     let start = reference.sample();
     let count0 = apic::timer_count();
     let mut end = reference.sample();
-    while reference.elapsed_ns(&start, &end) < CALIBRATION_NS && end.polls < 10_000_000 {
+    while reference.elapsed_ns(&start, &end) < CALIBRATION_NS && end.polls < MAX_POLLS {
         crate::cpu::pause();
         let polls = end.polls + 1;
         end = Sample { polls, ..reference.sample() };
