@@ -10,6 +10,8 @@ extern crate alloc;
 pub mod dom0_memory;
 pub mod elf;
 pub mod start_info;
+#[cfg(test)]
+mod tests;
 pub mod unpack;
 
 pub use dom0_memory::{Dom0Memory, Dom0Request, MemType, Region, dom0_memory_layout};
