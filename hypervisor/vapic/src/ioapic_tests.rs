@@ -4,6 +4,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::msi_message;
 
 fn program(apic: &mut IoApic, pin: u32, entry: u64) -> Option<Message> {
     let mut message = None;

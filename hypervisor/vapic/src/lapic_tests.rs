@@ -233,7 +233,7 @@ fn destinations() {
     assert!(apic.matches(Destination::Myself, true) && !apic.matches(Destination::Myself, false));
 
     let mut apic = LocalApic::new(0x25, false, true);
-    apic.write_base(apic.base_msr() | X2APIC).unwrap();
+    let _ = apic.write_base(apic.base_msr() | X2APIC).unwrap();
     assert_eq!(apic.read_msr(0x80d, NOW), Ok(0x0002_0020));
     assert_eq!(apic.read_msr(0x802, NOW), Ok(0x25));
     assert!(apic.matches(Destination::Logical(0x0002_0021), false));

@@ -82,7 +82,7 @@ impl LocalApic {
     /// Reads `size` bytes at `offset` of the xAPIC page. Accesses that cross a register or are beyond the last one read 0.
     pub fn read(&self, offset: u32, size: u8, now: Ns) -> u64 {
         let (register, shift) = (offset >> 4, (offset & 0xf).saturating_mul(8));
-        if (offset & 0xf).saturating_add(u32::from(size)) > 4 || register > reg::DIVIDE {
+        if size == 0 || (offset & 0xf).saturating_add(u32::from(size)) > 4 || register > reg::DIVIDE {
             return 0;
         }
         let value = u64::from(self.register(register, now)) >> shift;
@@ -92,7 +92,7 @@ impl LocalApic {
     /// Writes `size` bytes at `offset` of the xAPIC page; partial writes change part of the register.
     pub fn write(&mut self, offset: u32, size: u8, value: u64, now: Ns) -> Effect {
         let (register, shift) = (offset >> 4, (offset & 0xf).saturating_mul(8));
-        if (offset & 0xf).saturating_add(u32::from(size)) > 4 || register > reg::DIVIDE {
+        if size == 0 || (offset & 0xf).saturating_add(u32::from(size)) > 4 || register > reg::DIVIDE {
             return Effect::None;
         }
         if register == reg::EOI {
