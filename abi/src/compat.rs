@@ -290,11 +290,11 @@ c_struct! { @packed4
         nr_vnodes: u32,
         nr_vcpus: u32,
         nr_vmemranges: u32,
-        vdistance: CompatHandle<u32>,
+        vdistance ("vdistance.h"): CompatHandle<u32>,
         _pad0: u32,
-        vcpu_to_vnode: CompatHandle<u32>,
+        vcpu_to_vnode ("vcpu_to_vnode.h"): CompatHandle<u32>,
         _pad1: u32,
-        vmemrange: CompatHandle<crate::memory::Vmemrange>,
+        vmemrange ("vmemrange.h"): CompatHandle<crate::memory::Vmemrange>,
         _pad2: u32,
     }
 

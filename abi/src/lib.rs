@@ -47,6 +47,17 @@ pub use handle::Handle;
 pub trait CLayout: Sized {
     /// The C type, as written in a declaration (`struct vcpu_info`); empty if the public headers do not name it.
     const C_NAME: &'static str;
-    /// C field path and byte offset of every field; names that start with `_` are padding or have no C name.
-    const FIELDS: &'static [(&'static str, usize)];
+    /// Every field, in order.
+    const FIELDS: &'static [CField];
+}
+
+/// Where a field of an ABI structure lies.
+#[derive(Clone, Copy, Debug)]
+pub struct CField {
+    /// The field's name in the C structure, dotted if nested; starts with `_` if it is padding.
+    pub c_path: &'static str,
+    /// Offset in bytes.
+    pub offset: usize,
+    /// Size in bytes.
+    pub size: usize,
 }

@@ -39,8 +39,12 @@ macro_rules! c_struct {
 
         impl $crate::CLayout for $name {
             const C_NAME: &'static str = $c;
-            const FIELDS: &'static [(&'static str, usize)] = &[
-                $(($crate::macros::c_name!($field $(, $cfield)?), core::mem::offset_of!($name, $field))),*
+            const FIELDS: &'static [$crate::CField] = &[
+                $($crate::CField {
+                    c_path: $crate::macros::c_name!($field $(, $cfield)?),
+                    offset: core::mem::offset_of!($name, $field),
+                    size: core::mem::size_of::<$ty>(),
+                }),*
             ];
         }
     )+ };

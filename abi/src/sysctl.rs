@@ -307,10 +307,10 @@ c_struct! {
     }
 
     /// `get_pmstat`.
-    pub struct SysctlGetPmstat = "struct xen_sysctl_get_pmstat", 72 {
+    pub struct SysctlGetPmstat = "struct xen_sysctl_get_pmstat", 64 {
         kind ("type"): u32,
         cpuid: u32,
-        u: [u8; 64],
+        u: [u8; 56],
     }
 
     /// `cpu_hotplug`.
@@ -465,6 +465,6 @@ c_struct! {
 }
 
 c_union!(Sysctl, 128);
-c_union!(SysctlGetPmstat, 64);
+c_union!(SysctlGetPmstat, 56);
 c_union!(SysctlPmOp, 120);
 c_union!(SysctlSchedulerOp, 16);

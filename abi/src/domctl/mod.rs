@@ -1,6 +1,6 @@
 //! Operations of the toolstack on one domain (`domctl.h`): numbers and the common header.
 //!
-//! The members of the union are in [`domain`], [`vcpu`] and [`device`].
+//! The members of the union are re-exported from `domain`, `vcpu` and `device`.
 
 mod device;
 mod domain;
