@@ -260,3 +260,18 @@ impl EventChannels {
         !linked
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linking_keeps_the_other_bits_and_drops_busy() {
+        let word = AtomicU32::new(PENDING | MASKED | LINKED | BUSY | 5);
+        assert!(set_link(&word, 9));
+        assert_eq!(word.load(SeqCst), PENDING | MASKED | LINKED | 9);
+        let empty = AtomicU32::new(PENDING | 5);
+        assert!(!set_link(&empty, 9));
+        assert_eq!(empty.load(SeqCst), PENDING | 5);
+    }
+}
