@@ -21,9 +21,12 @@ power_off() {
 # cmdline NAME: value of NAME=value on the kernel command line.
 cmdline() { tr ' ' '\n' < /proc/cmdline | sed -n "s/^$1=//p"; }
 
+# How many times longer than on a quiet machine everything may take.
+PATIENCE=$(cmdline radon.patience)
+
 # waitfor SECONDS COMMAND...: until the command succeeds.
 waitfor() {
-    local limit=$1 end
+    local limit=$(($1 * ${PATIENCE:-1})) end
     shift
     end=$(($(date +%s) + limit))
     until "$@" > /dev/null 2>&1; do
@@ -90,8 +93,8 @@ create() {
 # guest_up NAME [SECONDS]: created, and its userspace has said so.
 guest_up() {
     create "$1" || return 1
-    waitfor "${2:-150}" said "$1" "GUEST userspace" && return 0
-    echo "no userspace after ${2:-150} s; console ends: $(tail -n 3 "$(console_of $1)" | tr '\r\n' '  ')"
+    waitfor "${2:-90}" said "$1" "GUEST userspace" && return 0
+    echo "no userspace after ${2:-90} s; console ends: $(tail -n 3 "$(console_of $1)" | tr '\r\n' '  ')"
     return 1
 }
 

@@ -5,7 +5,7 @@
 
 use crate::cpio::{Cpio, normalise};
 use crate::packages::Packages;
-use crate::{elf, guest, modules, paths, shell};
+use crate::{elf, guest, minimal, modules, paths, shell};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -122,6 +122,7 @@ fn overlay(packages: &Packages, disk: &Path, extra: &[(String, Vec<u8>)]) -> Res
     cpio.copy(&format!("{GUEST_DIR}/vmlinuz"), &packages.kernel(true)?)?;
     cpio.file(&format!("{GUEST_DIR}/initrd"), 0o644, &guest::initramfs(packages)?);
     cpio.copy(&format!("{GUEST_DIR}/disk.img"), disk)?;
+    cpio.file(&format!("{GUEST_DIR}/minimal"), 0o644, &minimal::elf());
     for (path, data) in extra {
         cpio.file(path, 0o755, data);
     }

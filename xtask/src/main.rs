@@ -5,6 +5,7 @@ mod elf;
 mod guest;
 mod image;
 mod initramfs;
+mod minimal;
 mod modules;
 mod packages;
 mod paths;

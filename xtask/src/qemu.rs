@@ -150,7 +150,9 @@ impl Machine {
         });
         let stdin = child.stdin.take();
         let now = Instant::now();
+        let at_line_start = true;
         Ok(Run {
+            at_line_start,
             child,
             stdin,
             receive,
@@ -170,6 +172,7 @@ pub struct Run {
     stdin: Option<ChildStdin>,
     receive: Receiver<Vec<u8>>,
     file: File,
+    at_line_start: bool,
     path: PathBuf,
     started: Instant,
     limit: Duration,
@@ -201,7 +204,7 @@ impl Run {
         let left = self.limit.saturating_sub(self.started.elapsed());
         match self.receive.recv_timeout(left) {
             Ok(bytes) => {
-                self.file.write_all(&bytes)?;
+                self.record(&bytes)?;
                 Ok(Some(bytes))
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
@@ -246,6 +249,17 @@ impl Run {
     pub fn last_words(&self) -> String {
         let tail: Vec<_> = self.tail.iter().map(|l| format!("    {l}")).collect();
         format!("the serial log ({}) ends:\n{}", self.path.display(), tail.join("\n"))
+    }
+
+    /// Writes to the log, with the time at the start of each line.
+    fn record(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            if std::mem::replace(&mut self.at_line_start, part.ends_with(b"\n")) {
+                write!(self.file, "{:8.2} ", self.started.elapsed().as_secs_f64())?;
+            }
+            self.file.write_all(part)?;
+        }
+        Ok(())
     }
 
     fn remember(&mut self, line: &[u8]) -> String {

@@ -45,6 +45,9 @@ pub struct Options {
     /// A further argument for QEMU (may be repeated)
     #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub qemu_args: Vec<String>,
+    /// How many times longer than on a quiet machine each step inside dom0 may take
+    #[arg(long, default_value_t = 2)]
+    pub patience: u32,
     /// Longest time for the machine, in seconds (no limit once a person is at its console)
     #[arg(long, default_value_t = 600)]
     pub limit: u64,
@@ -68,10 +71,11 @@ impl Options {
     pub fn dom0_kernel_args(&self, scenario: &str) -> String {
         format!(
             "console=hvc0 earlyprintk=xen rdinit=/init panic=1 radon.scenario={scenario} radon.hypervisor={} \
-             radon.guest_cpus={} radon.guest_memory={} {}",
+             radon.guest_cpus={} radon.guest_memory={} radon.patience={} {}",
             self.hypervisor.name(),
             self.guest_cpus,
             self.guest_memory,
+            self.patience,
             self.dom0_args
         )
         .trim_end()
