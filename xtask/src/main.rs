@@ -1,5 +1,7 @@
 //! Radon's build tool: `cargo xtask run` shows it working, `cargo xtask test` proves it, `cargo xtask bench` measures it.
 
+#![forbid(unsafe_code)]
+
 mod cpio;
 mod elf;
 mod guest;
@@ -14,6 +16,7 @@ mod run;
 mod scenario;
 mod setup;
 mod shell;
+mod test;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -33,6 +36,8 @@ enum Task {
     Build,
     /// Boot Radon, Debian's dom0 and a guest; end on the guest's console
     Run(run::Args),
+    /// Run every test layer: gates, host tests, verdict guests, whole systems
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().and_then(|()| packages::Packages::fetch().map(drop)),
         Task::Build => setup::run().and_then(|()| image::build()).map(|path| println!("{}", path.display())),
         Task::Run(args) => run::run(&args),
+        Task::Test(args) => test::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -76,7 +76,15 @@ pub fn hardware_virtualisation() -> bool {
 impl Machine {
     /// QEMU's command line. The reasons for each CPU flag are in `docs/architecture.md`'s emulator notes.
     pub fn command(&self) -> Command {
-        let mut c = Command::new(&self.qemu);
+        // The emulator must not outlive us, however we end.
+        let mut c = match shell::which("setpriv") {
+            Some(setpriv) => {
+                let mut c = Command::new(setpriv);
+                c.args(["--pdeathsig", "KILL"]).arg(&self.qemu);
+                c
+            }
+            None => Command::new(&self.qemu),
+        };
         let stock = self.hypervisor == Hypervisor::Xen;
         if hardware_virtualisation() && !self.icount {
             c.args(["-accel", "kvm", "-cpu", "host", "-machine", "q35"]);

@@ -1,0 +1,104 @@
+//! Whole systems: the scenarios of `tests/system` on machines of several shapes.
+
+use super::Report;
+use crate::scenario::{self, Event, Options, Outcome};
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One boot: its name, CPUs of the machine, vCPUs of dom0 and of guests, and the scenarios in order.
+struct Boot {
+    name: &'static str,
+    cpus: u32,
+    dom0_cpus: u32,
+    guest_cpus: u32,
+    scenarios: &'static [&'static str],
+}
+
+/// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
+const BOOTS: &[Boot] = &[
+    Boot {
+        name: "2cpu",
+        cpus: 2,
+        dom0_cpus: 2,
+        guest_cpus: 1,
+        scenarios: &["first-light", "host", "lifecycle", "resources", "block", "network", "smp", "many"],
+    },
+    Boot { name: "1cpu", cpus: 1, dom0_cpus: 1, guest_cpus: 1, scenarios: &["first-light", "network"] },
+    Boot { name: "4cpu", cpus: 4, dom0_cpus: 2, guest_cpus: 2, scenarios: &["first-light", "block"] },
+    Boot { name: "dom0-1vcpu", cpus: 2, dom0_cpus: 1, guest_cpus: 2, scenarios: &["first-light", "network"] },
+];
+
+/// Runs every boot that has a wanted scenario.
+pub fn run(report: &mut Report, options: &Options) -> Result<()> {
+    for boot in BOOTS {
+        let scenarios: Vec<&str> = boot
+            .scenarios
+            .iter()
+            .copied()
+            .filter(|s| report.wants(&format!("system-{}", boot.name), s))
+            .collect();
+        if !scenarios.is_empty() {
+            one(report, options, boot, &scenarios)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(report: &mut Report, options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<()> {
+    let options = Options {
+        cpus: boot.cpus,
+        dom0_cpus: Some(boot.dom0_cpus),
+        guest_cpus: boot.guest_cpus,
+        ..options.clone()
+    };
+    let machine = options.prepare(&scenarios.join(","), &[])?;
+    let layer = format!("system-{}", boot.name);
+    let log = format!("{layer}-{}", options.hypervisor.name());
+    let limit = Duration::from_secs(options.limit.max(120 * scenarios.len() as u64 + 120));
+    let mut current: Option<String> = None;
+    // Scenario to the number of verdicts seen; one that ends without any, or does not end, has crashed.
+    let mut ended: BTreeMap<String, u32> = BTreeMap::new();
+    let mut verdicts = 0;
+    let result = scenario::watch(&machine, &log, limit, |event, at| match event {
+        Event::Milestone(name) => {
+            if let Some(begun) = name.strip_prefix("scenario-begin ") {
+                (current, verdicts) = (Some(begun.to_owned()), 0);
+            } else if let Some(done) = name.strip_prefix("scenario-end ") {
+                ended.insert(done.to_owned(), verdicts);
+                current = None;
+            } else {
+                println!("{at:7.1} s  {layer}: {name}");
+            }
+        }
+        Event::Verdict { name, outcome } => {
+            verdicts += 1;
+            let scenario = current.as_deref().unwrap_or("dom0");
+            report.add(&layer, &format!("{scenario}/{name}"), &outcome);
+        }
+        Event::Figure { .. } | Event::Failed(_) => {}
+    });
+    let boot_name = format!("{}-power-off", scenarios.join("+"));
+    let cause = match result {
+        Ok(()) => {
+            report.add(&layer, &boot_name, &Outcome::Pass);
+            None
+        }
+        Err(error) => {
+            let text = format!("{error:#}");
+            report.add(&layer, &boot_name, &Outcome::Fail(text.clone()));
+            Some(text)
+        }
+    };
+    for scenario in scenarios {
+        match ended.get(*scenario) {
+            Some(1..) => {}
+            Some(0) => report.add(&layer, scenario, &Outcome::Fail("ended without one verdict".into())),
+            None => {
+                let why = if cause.is_some() { "the machine ended first" } else { "it was not run" };
+                report.add(&layer, scenario, &Outcome::Fail(why.into()));
+            }
+        }
+    }
+    Ok(())
+}

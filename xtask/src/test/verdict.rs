@@ -1,0 +1,213 @@
+//! Verdict guests: small images that each test promises of the ABI, booted as a PVH dom0 of their own.
+//!
+//! `tests/guests` is a workspace of its own; each of its binaries is one boot. A guest prints
+//! `VERDICT name SUCCESS|FAILURE|SKIP|ERROR reason` lines; first, it may announce the verdicts to come with
+//! `VERDICT-PLAN name name ...`. What was announced and not judged is a CRASH; so is a guest without any verdict.
+//! `VERDICT-END` ends the machine early. Options of a guest stand in its package's manifest:
+//! `[package.metadata.verdict.<binary>]` with `args`, `xen-args`, `cpus`, `memory`, `limit` (seconds).
+
+use super::Report;
+use crate::packages::Packages;
+use crate::qemu::{Boot, Hypervisor};
+use crate::scenario::{Options, Outcome};
+use crate::{image, paths, setup, shell};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// One bootable guest.
+pub struct Guest {
+    /// Name of the binary.
+    pub name: String,
+    /// Its image, made bootable for [`Hypervisor`]s as a dom0 kernel.
+    pub path: PathBuf,
+    settings: Value,
+}
+
+/// Name to outcome, in order of names. The outcome of `SUCCESS` is `Pass`; all others keep their word in the reason.
+pub type Verdicts = BTreeMap<String, Outcome>;
+
+/// Builds the guests; none is no error, for they live in a workspace of their own.
+pub fn build() -> Result<Vec<Guest>> {
+    let manifest = paths::root().join("tests/guests/Cargo.toml");
+    if !manifest.exists() {
+        return Ok(Vec::new());
+    }
+    let cargo = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO"));
+        // From inside, so that the guests' own .cargo/config.toml (link arguments) counts.
+        command.current_dir(paths::root().join("tests/guests")).args(args);
+        command.env("CARGO_TARGET_DIR", paths::target().join("guests"));
+        command
+    };
+    shell::loud(&mut cargo(&["build", "--quiet", "--release", "--target", setup::TARGET]))
+        .context("the verdict guests do not build")?;
+    let metadata: Value = serde_json::from_str(&shell::output(&mut cargo(&[
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+    ]))?)?;
+    let mut guests = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        for target in package["targets"].as_array().into_iter().flatten() {
+            let is_binary = target["kind"].as_array().is_some_and(|k| k.iter().any(|k| k == "bin"));
+            let Some(name) = target["name"].as_str().filter(|_| is_binary) else { continue };
+            let path = paths::target().join("guests").join(setup::TARGET).join("release").join(name);
+            let settings = package["metadata"]["verdict"][name].clone();
+            guests.push(Guest { name: name.to_owned(), path, settings });
+        }
+    }
+    guests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(guests)
+}
+
+/// Runs all wanted guests on Radon; with `both`, on stock Xen too, and writes the table of both.
+pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
+    let mut columns: Vec<BTreeMap<String, Outcome>> = Vec::new();
+    let guests = build()?;
+    let packages = Packages::fetch()?;
+    let hypervisors = if both { vec![Hypervisor::Radon, Hypervisor::Xen] } else { vec![options.hypervisor] };
+    for hypervisor in hypervisors {
+        let options = Options { hypervisor, ..options.clone() };
+        let image = image::hypervisor(hypervisor, &packages)?;
+        let layer = if hypervisor == Hypervisor::Radon { "verdict" } else { "verdict-xen" };
+        let mut column = BTreeMap::new();
+        for guest in &guests {
+            // The filter may name a guest or one of its verdicts; verdicts are known only after the run.
+            if !report.wants(layer, &guest.name) {
+                continue;
+            }
+            let verdicts = match one(guest, &options, &image) {
+                Ok(verdicts) => verdicts,
+                Err(error) => {
+                    Verdicts::from([(guest.name.clone(), Outcome::Fail(format!("CRASH {error:#}")))])
+                }
+            };
+            for (name, outcome) in verdicts {
+                // Stock Xen is the control: what it fails tells about the test or about Xen, not about us.
+                if hypervisor == options.hypervisor && layer == "verdict" || !both {
+                    report.add(layer, &name, &outcome);
+                } else if let Outcome::Fail(why) = &outcome {
+                    println!("note {layer}/{name}: {why}");
+                }
+                column.insert(name, outcome);
+            }
+        }
+        columns.push(column);
+    }
+    if let [radon, xen] = &columns[..] {
+        shell::write(&paths::root().join("docs/abi-status.md"), table(radon, xen).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Boots one guest and collects its verdicts.
+fn one(guest: &Guest, options: &Options, image: &std::path::Path) -> Result<Verdicts> {
+    let number = |key: &str, default: u64| guest.settings[key].as_u64().unwrap_or(default);
+    let text = |key: &str| guest.settings[key].as_str().unwrap_or_default().to_owned();
+    let cpus = u32::try_from(number("cpus", 1))?;
+    let options = Options {
+        cpus,
+        dom0_cpus: Some(cpus),
+        dom0_memory: 256,
+        memory: u32::try_from(number("memory", 1024))?,
+        xen_args: format!("{} {}", options.xen_args, text("xen-args")),
+        ..options.clone()
+    };
+    let boot = Boot::Multiboot {
+        kernel: image.to_path_buf(),
+        args: options.hypervisor_args(),
+        modules: vec![(guest.path.clone(), text("args"))],
+    };
+    let log = format!("verdict-{}-{}", guest.name, options.hypervisor.name());
+    let limit = Duration::from_secs(number("limit", 60) * u64::from(options.patience));
+    let mut run = options.machine(boot).start(&log, limit)?;
+    let mut verdicts = Verdicts::new();
+    let mut planned: Vec<String> = Vec::new();
+    let end = loop {
+        let line = match run.line() {
+            Ok(Some(line)) => line,
+            Ok(None) => break "the machine stopped".to_owned(),
+            Err(error) => break error.to_string(),
+        };
+        if let Some((_, names)) = line.split_once("VERDICT-PLAN ") {
+            planned.extend(names.split_whitespace().map(str::to_owned));
+        } else if line.contains("VERDICT-END") {
+            break String::new();
+        } else if let Some((name, outcome)) = verdict(&line) {
+            verdicts.insert(name, outcome);
+        } else if ["Manual reset required", "RADON PANIC", "Panic on CPU"].iter().any(|s| line.contains(s)) {
+            break line;
+        }
+        if !planned.is_empty() && planned.iter().all(|p| verdicts.contains_key(p)) {
+            break String::new();
+        }
+    };
+    for name in planned {
+        verdicts.entry(name).or_insert_with(|| Outcome::Fail(format!("CRASH no verdict: {end}")));
+    }
+    if verdicts.is_empty() {
+        bail!("no verdict: {end}; {}", run.last_words());
+    }
+    Ok(verdicts)
+}
+
+/// A guest's `VERDICT name WORD reason` line, behind whatever prefix.
+fn verdict(line: &str) -> Option<(String, Outcome)> {
+    let (_, rest) = line.split_once("VERDICT ")?;
+    let mut words = rest.trim().splitn(3, ' ');
+    let (name, word, reason) = (words.next()?, words.next()?, words.next().unwrap_or_default());
+    let outcome = match word {
+        "SUCCESS" => Outcome::Pass,
+        "SKIP" => Outcome::Skip(reason.to_owned()),
+        "FAILURE" | "ERROR" => Outcome::Fail(format!("{word} {reason}")),
+        _ => return None,
+    };
+    Some((name.to_owned(), outcome))
+}
+
+/// `docs/abi-status.md`: one row for each verdict, one column for each hypervisor.
+fn table(radon: &Verdicts, xen: &Verdicts) -> String {
+    let word = |outcome: Option<&Outcome>| match outcome {
+        None => "-".to_owned(),
+        Some(Outcome::Pass) => "success".to_owned(),
+        Some(Outcome::Skip(why)) => format!("skip: {why}"),
+        Some(Outcome::Fail(why)) => why.lines().next().unwrap_or_default().replace('|', "/"),
+    };
+    let mut text = String::from(
+        "# ABI status\n\nWritten by `cargo xtask test verdict --abi-status`. Each row is one promise of the Xen ABI, tested by the\n\
+         same guest on Radon and on stock Xen 4.17 in the same emulated machine.\n\n| promise | Radon | stock Xen |\n|---|---|---|\n",
+    );
+    let names: std::collections::BTreeSet<&String> = radon.keys().chain(xen.keys()).collect();
+    for name in names {
+        text.push_str(&format!("| {name} | {} | {} |\n", word(radon.get(name)), word(xen.get(name))));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdict_lines_are_read_behind_prefixes() {
+        assert_eq!(
+            verdict("(XEN) d0v0 VERDICT cpuid-leaf SUCCESS"),
+            Some(("cpuid-leaf".into(), Outcome::Pass))
+        );
+        let failed = Outcome::Fail("FAILURE got 3".into());
+        assert_eq!(verdict("VERDICT evtchn-send FAILURE got 3"), Some(("evtchn-send".into(), failed)));
+        assert_eq!(verdict("VERDICT x PERHAPS"), None);
+    }
+
+    #[test]
+    fn the_table_has_both_columns() {
+        let radon = Verdicts::from([("a".to_owned(), Outcome::Pass)]);
+        let xen = Verdicts::from([("a".to_owned(), Outcome::Fail("CRASH x|y".into()))]);
+        assert!(table(&radon, &xen).contains("| a | success | CRASH x/y |"));
+    }
+}
