@@ -86,6 +86,19 @@ pub enum Scheduler {
     Null,
 }
 
+/// What `radon-selftest` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfTest {
+    /// Check what start-up set up.
+    Checks,
+    /// Panic.
+    Panic,
+    /// Touch an address that is not mapped.
+    Fault,
+    /// Use up the stack.
+    Overflow,
+}
+
 /// Parameters of the credit2 scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit2 {
@@ -174,8 +187,8 @@ pub struct Options {
     pub bootscrub: bool,
     /// `low_mem_virq_limit=`, bytes.
     pub low_mem_virq_limit: u64,
-    /// `radon-selftest`: check the start-up, then leave the emulator.
-    pub selftest: bool,
+    /// `radon-selftest[=panic|fault|overflow]`: check the start-up (or the crash report), then leave the emulator.
+    pub selftest: Option<SelfTest>,
 }
 
 impl Default for Options {
@@ -222,7 +235,7 @@ impl Default for Options {
             gnttab_max_maptrack_frames: 1024,
             bootscrub: true,
             low_mem_virq_limit: 64 << 20,
-            selftest: false,
+            selftest: None,
         }
     }
 }

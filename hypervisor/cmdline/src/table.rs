@@ -1,7 +1,7 @@
 //! One arm per option name (with `_` already written as `-`).
 
 use crate::value::{number, parse_bool, size, threshold};
-use crate::{ConsoleDevice, Options, Problem, RebootMethod, Scheduler, dom0, serial};
+use crate::{ConsoleDevice, Options, Problem, RebootMethod, Scheduler, SelfTest, dom0, serial};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -71,7 +71,6 @@ fn boolean_field<'a>(o: &'a mut Options, name: &str) -> Option<&'a mut bool> {
         "xsave" => &mut o.xsave,
         "watchdog" => &mut o.watchdog,
         "bootscrub" => &mut o.bootscrub,
-        "radon-selftest" => &mut o.selftest,
         _ => return None,
     })
 }
@@ -120,6 +119,7 @@ fn apply_valued(o: &mut Options, name: &str, value: Option<&str>) -> Option<Resu
         }),
         "gnttab-max-frames" => number(value).map(|n| o.gnttab_max_frames = n),
         "gnttab-max-maptrack-frames" => number(value).map(|n| o.gnttab_max_maptrack_frames = n),
+        "radon-selftest" => self_test(value).map(|test| o.selftest = Some(test)),
         "low-mem-virq-limit" => size(value).map(|n| o.low_mem_virq_limit = n),
         _ => return None,
     })
@@ -174,6 +174,16 @@ fn scheduler(o: &mut Options, value: Option<&str>) -> Result<(), Problem> {
         _ => return Err(Problem::BadValue),
     }
     Ok(())
+}
+
+fn self_test(value: Option<&str>) -> Result<SelfTest, Problem> {
+    match value {
+        None => Ok(SelfTest::Checks),
+        Some("panic") => Ok(SelfTest::Panic),
+        Some("fault") => Ok(SelfTest::Fault),
+        Some("overflow") => Ok(SelfTest::Overflow),
+        Some(_) => Err(Problem::BadValue),
+    }
 }
 
 fn iommu(o: &mut Options, negated: bool, value: Option<&str>) -> Result<(), Problem> {

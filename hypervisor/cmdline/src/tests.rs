@@ -117,6 +117,8 @@ fn modes_methods_and_lists() {
     assert_eq!(options("maxcpus=3").max_cpus, Some(3));
     assert_eq!(options("nosmp").max_cpus, Some(1));
     assert_eq!(options("loglvl=warning/info").loglvl.limited, LogLevel::Info);
+    assert_eq!(options("radon-selftest").selftest, Some(SelfTest::Checks));
+    assert_eq!(options("radon-selftest=panic").selftest, Some(SelfTest::Panic));
     assert_eq!(options("watchdog_timeout=9").watchdog_timeout_s, 9);
 }
 

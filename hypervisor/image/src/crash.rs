@@ -138,7 +138,7 @@ fn backtrace(mut rbp: u64, rsp: u64) {
     let mut low = rsp;
     for _ in 0..40 {
         // A frame lies above the last one, on the same stack, aligned.
-        if rbp < low || rbp - low > crate::paging::STACK_BYTES || rbp % 8 != 0 {
+        if rbp < low || rbp - low > crate::paging::STACK_BYTES || !rbp.is_multiple_of(8) {
             return;
         }
         // SAFETY: a little above memory of the running stack; in the worst case a nested fault ends the report.

@@ -1,10 +1,13 @@
 //! `radon-selftest`: checks of what start-up set up, then out of the emulator with a verdict.
 
+#![allow(unsafe_code)] // a fault on purpose
+
 use crate::{crash, paging};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use radon_addr::{CpuId, Ns};
+use radon_cmdline::SelfTest;
 use radon_hw::percpu::PerCpu;
 use radon_hw::{console, cpu, ipi, mem, per_cpu, time};
 
@@ -16,17 +19,43 @@ pub fn woken() {
     WOKEN.this().fetch_add(1, Relaxed);
 }
 
-/// Runs all checks and leaves the emulator.
-pub fn run() {
-    let checks: &[(&str, fn() -> bool)] = &[
-        ("heap: objects keep their content across sizes", heap),
-        ("timer: fires, and not early", timer),
-        ("CPUs: each answers a kick", kicks),
-        ("memory: stacks and tables are RAM", tables),
+/// Runs a test and leaves the emulator.
+pub fn run(test: SelfTest) {
+    match test {
+        SelfTest::Checks => checks(),
+        SelfTest::Panic => panic!("as asked for"),
+        SelfTest::Fault => {
+            // SAFETY: none: the null page is not mapped, which is what the crash report shall say.
+            unsafe { (8 as *mut u64).write_volatile(1) };
+        }
+        SelfTest::Overflow => {
+            core::hint::black_box(endless(1));
+        }
+    }
+}
+
+#[inline(never)]
+#[allow(unconditional_recursion)]
+fn endless(n: u64) -> u64 {
+    let room = core::hint::black_box([n; 64]);
+    endless(room[0] ^ 1).wrapping_add(core::hint::black_box(room)[1])
+}
+
+struct Check {
+    name: &'static str,
+    passes: fn() -> bool,
+}
+
+fn checks() {
+    let checks = [
+        Check { name: "heap: objects keep their content across sizes", passes: heap },
+        Check { name: "timer: fires, and not early", passes: timer },
+        Check { name: "CPUs: each answers a kick", passes: kicks },
+        Check { name: "memory: stacks and tables are RAM", passes: tables },
     ];
     let mut ok = true;
-    for (name, check) in checks {
-        let passed = check();
+    for Check { name, passes } in checks {
+        let passed = passes();
         ok &= passed;
         console::print(format_args!("selftest: {} {name}\n", if passed { "ok  " } else { "FAIL" }));
     }

@@ -72,7 +72,7 @@ fn configure(options: &Options) {
     let threshold = |t: LogThreshold| Threshold { always: t.always as u8, limited: t.limited as u8 };
     console::set_threshold(Source::Hypervisor, threshold(options.loglvl));
     console::set_threshold(Source::Guest, threshold(options.guest_loglvl));
-    crash::configure(options.noreboot, options.selftest);
+    crash::configure(options.noreboot, options.selftest.is_some());
 }
 
 fn greet(boot: &BootInfo, warnings: &[Warning]) {
@@ -208,8 +208,8 @@ fn init_cpus(acpi: &Acpi, options: &Options, memory: &Memory) {
 
 /// Hands the machine over. Stand-in until `core` has its entry point.
 fn start_core(boot: BootInfo, options: Options) -> ! {
-    if options.selftest {
-        selftest::run();
+    if let Some(test) = options.selftest {
+        selftest::run(test);
     }
     say!(
         "Nothing to run: {} modules, dom0 would get {}MB",
