@@ -58,7 +58,7 @@ struct Fake(BTreeMap<Sbdf, Function>);
 
 impl ConfigAccess for Fake {
     fn read(&mut self, sbdf: Sbdf, register: u16, size: u8) -> u32 {
-        assert!(matches!(size, 1 | 2 | 4) && register % u16::from(size) == 0);
+        assert!(matches!(size, 1 | 2 | 4) && register.is_multiple_of(u16::from(size)));
         let Some(function) = self.0.get(&sbdf) else { return u32::MAX >> (32 - 8 * u32::from(size)) };
         let mut value = [0; 4];
         let at = usize::from(register);
@@ -67,7 +67,7 @@ impl ConfigAccess for Fake {
     }
 
     fn write(&mut self, sbdf: Sbdf, register: u16, size: u8, value: u32) {
-        assert!(matches!(size, 1 | 2 | 4) && register % u16::from(size) == 0);
+        assert!(matches!(size, 1 | 2 | 4) && register.is_multiple_of(u16::from(size)));
         let Some(function) = self.0.get_mut(&sbdf) else { return };
         for (i, new) in value.to_le_bytes()[..usize::from(size)].iter().enumerate() {
             let at = usize::from(register) + i;
