@@ -88,7 +88,7 @@ fn registers() -> impl Strategy<Value = (Regs, SegmentBases)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40_000))]
+    #![proptest_config(ProptestConfig::with_cases(12_000))]
 
     #[test]
     fn accepted_instructions_are_the_oracles(
