@@ -14,7 +14,7 @@ pub mod start_info;
 mod tests;
 pub mod unpack;
 
-pub use dom0_memory::{Dom0Memory, Dom0Request, MemType, Region, dom0_memory_layout};
+pub use dom0_memory::{Dom0Memory, Dom0Request, MemType, Placement, RamRange, Region, dom0_memory_layout};
 pub use elf::{LoadPlan, Note, Segment};
-pub use start_info::{Module, StartInfo, StartInfoParams};
+pub use start_info::{Module, SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo, StartInfoParams};
 pub use unpack::{Packed, unpack, unpack_into, unpacked_len};

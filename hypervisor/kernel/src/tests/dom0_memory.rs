@@ -50,7 +50,7 @@ fn typical_machine() {
     assert_eq!(m.ram[1].start.raw(), 0x81);
     let last = m.ram.last().unwrap();
     // 0x80 + 0x1e pages lie below 1 MiB, 0x100 between 1 and 2 MiB.
-    assert_eq!((last.start.raw(), last.pages), (6 * M >> 12, (G >> 12) - 0x9e - 0x100));
+    assert_eq!((last.start.raw(), last.pages), ((6 * M) >> 12, (G >> 12) - 0x9e - 0x100));
     let kinds: Vec<_> = m.e820.iter().map(|r| r.kind.e820()).collect();
     assert_eq!(kinds, [1, 2, 1, 2, 2, 1, 2, 1, 5, 2, 2, 5]);
     assert_eq!(kind_at(&m.e820, 3 * M), Some(MemType::Reserved));

@@ -5,69 +5,93 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::hint::black_box;
+use core::slice::Iter;
 
 use super::{Error, take};
 
 type Prob = u16;
 const PROB_INIT: Prob = 1024;
+/// Literal coder of one context: plain, and after a match whose next byte has a 0 or a 1 at this bit.
+type Literal = [[Prob; 256]; 3];
+const LITERAL_NEW: Literal = [[PROB_INIT; 256]; 3];
 const MATCH_MIN: usize = 2;
 const LIT_STATES: usize = 7;
-/// Longest match.
-const MATCH_MAX: usize = 273;
 
 /// Arithmetic decoder over one chunk's bytes.
+///
+/// The functions marked `inline(never)` work on a copy of it, so that its fields live in registers: a kernel takes about
+/// 80 million bits, so every instruction per bit counts.
+#[derive(Clone)]
 struct Range<'a> {
-    input: &'a [u8],
-    at: usize,
+    input: Iter<'a, u8>,
     range: u32,
     code: u32,
+    /// More bytes were asked for than there are; zeros were given.
+    overrun: bool,
 }
 
 impl<'a> Range<'a> {
     /// `input` begins with a zero byte and four bytes of code.
     fn new(input: &'a [u8]) -> Result<Self, Error> {
-        match input.first_chunk::<5>() {
-            Some(&[0, a, b, c, d]) => {
-                Ok(Self { input, at: 5, range: !0, code: u32::from_be_bytes([a, b, c, d]) })
-            }
+        match input.split_first_chunk::<5>() {
+            Some((&[0, a, b, c, d], rest)) => Ok(Self {
+                input: rest.iter(),
+                range: !0,
+                code: u32::from_be_bytes([a, b, c, d]),
+                overrun: false,
+            }),
             _ => Err(Error::Corrupt),
         }
     }
 
-    /// Past the end zeros are read; [`Self::finished`] notices.
     #[inline(always)]
     fn normalise(&mut self) {
         if self.range < 1 << 24 {
             self.range <<= 8;
-            let next = self.input.get(self.at).copied().unwrap_or(0);
-            self.code = (self.code << 8) | u32::from(next);
-            self.at = self.at.wrapping_add(1);
+            let next = match self.input.next() {
+                Some(&b) => u32::from(b),
+                None => {
+                    self.overrun = true;
+                    0
+                }
+            };
+            self.code = (self.code << 8) | next;
+        }
+    }
+
+    /// One bit appended to `s` at its low end.
+    #[inline(always)]
+    fn append(&mut self, p: &mut Prob, s: usize) -> usize {
+        self.normalise();
+        let v = u32::from(*p);
+        let bound = (self.range >> 11).wrapping_mul(v);
+        if self.code < bound {
+            // Without this the compiler computes both arms and selects, which takes more instructions than a branch.
+            black_box(());
+            self.range = bound;
+            // v + (2048 - v) / 32, written so that it takes three instructions.
+            *p = v.wrapping_sub(((v as i32).wrapping_sub(2048 - 31) >> 5) as u32) as Prob;
+            s << 1
+        } else {
+            self.range = self.range.wrapping_sub(bound);
+            self.code = self.code.wrapping_sub(bound);
+            *p = v.wrapping_sub(v >> 5) as Prob;
+            (s << 1).wrapping_add(1)
         }
     }
 
     #[inline(always)]
     fn bit(&mut self, p: &mut Prob) -> bool {
-        self.normalise();
-        let v = u32::from(*p);
-        let bound = (self.range >> 11).wrapping_mul(v);
-        if self.code < bound {
-            self.range = bound;
-            *p = v.wrapping_add((2048u32.wrapping_sub(v)) >> 5) as Prob;
-            false
-        } else {
-            self.range = self.range.wrapping_sub(bound);
-            self.code = self.code.wrapping_sub(bound);
-            *p = v.wrapping_sub(v >> 5) as Prob;
-            true
-        }
+        self.append(p, 0) != 0
     }
 
     /// `N` is a power of two; the symbol has log2(N) bits, most significant first.
     #[inline(always)]
     fn tree<const N: usize>(&mut self, probs: &mut [Prob; N]) -> usize {
         let mut s = 1;
-        while s < N {
-            s = (s << 1) | usize::from(self.bit(&mut probs[s & (N - 1)]));
+        for _ in 0..const { N.trailing_zeros() } {
+            s = self.append(&mut probs[s & (N - 1)], s);
         }
         s & (N - 1)
     }
@@ -76,13 +100,11 @@ impl<'a> Range<'a> {
     #[inline(always)]
     fn reverse<const N: usize>(&mut self, probs: &mut [Prob; N], base: usize, bits: u32) -> u32 {
         let mut s = 1usize;
-        let mut v = 0;
-        for i in 0..bits {
-            let b = self.bit(&mut probs[base.wrapping_add(s) & (N - 1)]);
-            s = (s << 1) | usize::from(b);
-            v |= u32::from(b) << i;
+        for _ in 0..bits {
+            s = self.append(&mut probs[base.wrapping_add(s) & (N - 1)], s);
         }
-        v
+        // `s` is a leading 1 and the bits in the order they came; the first is the least significant.
+        (s as u32).reverse_bits().wrapping_shr(32u32.wrapping_sub(bits)) & (1u32 << bits).wrapping_sub(1)
     }
 
     #[inline(always)]
@@ -103,7 +125,7 @@ impl<'a> Range<'a> {
     /// All input used, none imagined, and the final code is 0.
     fn finished(&mut self) -> bool {
         self.normalise();
-        self.at == self.input.len() && self.code == 0
+        !self.overrun && self.input.as_slice().is_empty() && self.code == 0
     }
 }
 
@@ -124,16 +146,19 @@ impl Lengths {
         high: [PROB_INIT; 256],
     };
 
-    #[inline(always)]
+    #[inline(never)]
     fn decode(&mut self, rc: &mut Range<'_>, pos_state: usize) -> usize {
+        let mut r = rc.clone();
         let [first, second] = &mut self.choice;
-        if !rc.bit(first) {
-            MATCH_MIN + rc.tree(&mut self.low[pos_state & 15])
-        } else if !rc.bit(second) {
-            MATCH_MIN + 8 + rc.tree(&mut self.mid[pos_state & 15])
+        let len = if !r.bit(first) {
+            MATCH_MIN + r.tree(&mut self.low[pos_state & 15])
+        } else if !r.bit(second) {
+            MATCH_MIN + 8 + r.tree(&mut self.mid[pos_state & 15])
         } else {
-            MATCH_MIN + 16 + rc.tree(&mut self.high)
-        }
+            MATCH_MIN + 16 + r.tree(&mut self.high)
+        };
+        *rc = r;
+        len
     }
 }
 
@@ -171,7 +196,7 @@ impl Model {
 /// Decoder state that lives from chunk to chunk.
 pub struct Lzma2 {
     model: Model,
-    literals: Vec<[Prob; 0x300]>,
+    literals: Vec<Literal>,
     lc: u32,
     lp_mask: usize,
     pb_mask: usize,
@@ -251,7 +276,7 @@ impl Lzma2 {
             return Err(Error::Corrupt);
         }
         (self.lc, self.lp_mask, self.pb_mask) = (lc, (1 << lp) - 1, (1 << pb) - 1);
-        self.literals = vec![[PROB_INIT; 0x300]; 1 << (lc + lp)];
+        self.literals = vec![LITERAL_NEW; 1 << (lc + lp)];
         self.reset();
         self.ready = true;
         Ok(())
@@ -259,7 +284,7 @@ impl Lzma2 {
 
     fn reset(&mut self) {
         self.model = Model::NEW;
-        self.literals.fill([PROB_INIT; 0x300]);
+        self.literals.fill(LITERAL_NEW);
         self.state = 0;
         self.reps = [0; 4];
     }
@@ -337,81 +362,117 @@ impl Lzma2 {
     }
 }
 
-#[inline(always)]
-fn literal(rc: &mut Range<'_>, probs: &mut [Prob; 0x300]) -> u8 {
+#[inline(never)]
+fn literal(rc: &mut Range<'_>, [probs, ..]: &mut Literal) -> u8 {
+    let mut r = rc.clone();
     let mut s = 1usize;
-    while s < 0x100 {
-        s = (s << 1) | usize::from(rc.bit(&mut probs[s & 0xff]));
-    }
-    s as u8
-}
-
-/// A literal right after a match: the byte the match would have continued with selects the probabilities until the
-/// first bit that differs.
-#[inline(always)]
-fn literal_after_match(rc: &mut Range<'_>, probs: &mut [Prob; 0x300], beside: u8) -> u8 {
-    let (mut s, mut same, mut beside) = (1usize, 0x100usize, usize::from(beside));
     for _ in 0..8 {
-        beside <<= 1;
-        let expect = beside & same;
-        let p = probs.get_mut(same.wrapping_add(expect).wrapping_add(s));
-        let Some(p) = p else { return 0 };
-        let b = rc.bit(p);
-        s = (s << 1) | usize::from(b);
-        same &= if b { expect } else { !expect };
+        s = r.append(&mut probs[s & 0xff], s);
     }
+    *rc = r;
     s as u8
 }
 
-#[inline(always)]
+/// A literal right after a match: the byte the match would have continued with selects the probabilities up to the
+/// first bit that differs.
+#[inline(never)]
+fn literal_after_match(rc: &mut Range<'_>, [plain, zero, one]: &mut Literal, beside: u8) -> u8 {
+    let mut r = rc.clone();
+    let mut s = 1usize;
+    let mut beside = usize::from(beside) | 0x100;
+    // `s` holds a leading 1 and the bits so far; they equal the top bits of `beside`.
+    while s < 0x100 {
+        beside <<= 1;
+        if beside & 0x100 != 0 {
+            s = r.append(&mut one[s & 0xff], s);
+            if s & 1 == 0 {
+                break;
+            }
+        } else {
+            s = r.append(&mut zero[s & 0xff], s);
+            if s & 1 != 0 {
+                break;
+            }
+        }
+    }
+    while s < 0x100 {
+        s = r.append(&mut plain[s & 0xff], s);
+    }
+    *rc = r;
+    s as u8
+}
+
+#[inline(never)]
 fn distance(rc: &mut Range<'_>, m: &mut Model, len: usize) -> u32 {
-    let slot = rc.tree(&mut m.dist_slot[len.wrapping_sub(MATCH_MIN).min(3)]) as u32;
-    if slot < 4 {
-        return slot;
-    }
-    let bits = (slot >> 1).wrapping_sub(1);
-    let base = (2 | (slot & 1)) << bits;
-    if slot < 14 {
-        let at = base.wrapping_sub(slot) as usize;
-        base.wrapping_add(rc.reverse(&mut m.dist_special, at, bits))
+    let mut r = rc.clone();
+    let slot = r.tree(&mut m.dist_slot[len.wrapping_sub(MATCH_MIN).min(3)]) as u32;
+    let distance = if slot < 4 {
+        slot
     } else {
-        let high = rc.direct(bits.wrapping_sub(4)) << 4;
-        base.wrapping_add(high).wrapping_add(rc.reverse(&mut m.dist_align, 0, 4))
-    }
+        let bits = (slot >> 1).wrapping_sub(1);
+        let base = (2 | (slot & 1)) << bits;
+        if slot < 14 {
+            let at = base.wrapping_sub(slot) as usize;
+            base.wrapping_add(r.reverse(&mut m.dist_special, at, bits))
+        } else {
+            let high = r.direct(bits.wrapping_sub(4)) << 4;
+            base.wrapping_add(high).wrapping_add(r.reverse(&mut m.dist_align, 0, 4))
+        }
+    };
+    *rc = r;
+    distance
 }
 
 /// Copies `len` bytes from `distance + 1` bytes back to `out[at..]`; returns the new position, `None` when the match
 /// reaches before the dictionary or beyond `end`. Bytes after the match and before the end of `out` may be overwritten.
 #[inline(always)]
 fn copy_match(out: &mut [u8], at: usize, distance: usize, len: usize, end: usize) -> Option<usize> {
-    let back = distance.wrapping_add(1);
-    let from = at.wrapping_sub(back);
     let stop = at.wrapping_add(len);
     if distance >= at || stop > end {
         return None;
     }
-    if back >= 8 {
-        // Whole words: each is read only after the previous one is written, so overlap is fine.
-        if let Some(w) = out.get_mut(from..).and_then(|o| o.get_mut(..back.wrapping_add(MATCH_MAX + 15))) {
-            let mut i = 0usize;
-            while i < len {
-                let word: [u8; 8] = *w.get(i..)?.first_chunk()?;
-                *w.get_mut(i.wrapping_add(back)..)?.first_chunk_mut()? = word;
-                i = i.wrapping_add(8);
-            }
+    let back = distance.wrapping_add(1);
+    let (before, dst) = out.split_at_mut_checked(at)?;
+    let src = before.get(at.wrapping_sub(back)..)?;
+    // Most matches are short and far away.
+    if let (Some(from), Some(to)) = (src.first_chunk::<16>(), dst.first_chunk_mut::<16>()) {
+        *to = *from;
+        if len <= 16 {
             return Some(stop);
         }
-    } else if back == 1 {
-        let byte = out.get(from).copied()?;
-        out.get_mut(at..stop)?.fill(byte);
-        return Some(stop);
     }
-    let w = out.get_mut(from..stop)?;
-    for i in 0..len {
-        let byte = w.get(i).copied()?;
-        *w.get_mut(i.wrapping_add(back))? = byte;
-    }
+    copy_long(out, at, back, len);
     Some(stop)
+}
+
+/// The general case of [`copy_match`], whose checks have been made.
+#[inline(never)]
+fn copy_long(out: &mut [u8], at: usize, back: usize, len: usize) -> Option<()> {
+    let stop = at.wrapping_add(len);
+    if back == 1 {
+        let byte = out.get(at.wrapping_sub(1)).copied()?;
+        out.get_mut(at..stop)?.fill(byte);
+        return Some(());
+    }
+    // What repeats every `back` bytes also repeats every `period` bytes, which is enough to copy whole words.
+    let period = if back >= 8 { back } else { back.wrapping_mul(8usize.div_ceil(back)) };
+    let single = period.wrapping_sub(back).min(len);
+    for i in at..at.wrapping_add(single) {
+        let byte = out.get(i.wrapping_sub(back)).copied()?;
+        *out.get_mut(i)? = byte;
+    }
+    let (mut to, words) = (at.wrapping_add(single), len.wrapping_sub(single) / 8);
+    for _ in 0..words {
+        // Each word is read only after the one before is written, so overlap is fine.
+        let word: [u8; 8] = *out.get(to.wrapping_sub(period)..)?.first_chunk()?;
+        *out.get_mut(to..)?.first_chunk_mut()? = word;
+        to = to.wrapping_add(8);
+    }
+    for i in to..stop {
+        let byte = out.get(i.wrapping_sub(period)).copied()?;
+        *out.get_mut(i)? = byte;
+    }
+    Some(())
 }
 
 fn be16(input: &mut &[u8]) -> Result<usize, Error> {
