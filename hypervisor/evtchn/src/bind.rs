@@ -1,4 +1,5 @@
-//! Binding ports: `EVTCHNOP_alloc_unbound`, `bind_interdomain`, `bind_virq`, `bind_ipi`, `bind_pirq`, `bind_vcpu`.
+//! Binding ports: `EVTCHNOP_alloc_unbound`, `bind_interdomain`, `bind_virq`, `bind_ipi`, `bind_pirq`,
+//! `bind_vcpu`.
 
 use radon_addr::{DomId, Port, VcpuId};
 use xen_abi::Errno;
@@ -10,8 +11,8 @@ use crate::table::EventChannels;
 const VCPU0: VcpuId = VcpuId::new(0);
 
 impl EventChannels {
-    /// `EVTCHNOP_alloc_unbound`: a new port that `remote` may bind (the core resolves `DOMID_SELF` to its caller).
-    /// Errors: `ENOSPC`, `ENOMEM`, `EINVAL` (dying).
+    /// `EVTCHNOP_alloc_unbound`: a new port that `remote` may bind (the core resolves `DOMID_SELF` to its
+    /// caller). Errors: `ENOSPC`, `ENOMEM`, `EINVAL` (dying).
     pub fn alloc_unbound(&mut self, remote: DomId) -> Result<Port, Errno> {
         let port = self.find_free()?;
         self.bind(port, State::Unbound { remote }, VCPU0, None);
@@ -32,8 +33,8 @@ impl EventChannels {
         Ok(port)
     }
 
-    /// `EVTCHNOP_bind_virq`. Errors: `EINVAL` no such VIRQ, or a global one for another vCPU than 0; `ENOENT` no such
-    /// vCPU; `EEXIST` already bound; and those of allocation.
+    /// `EVTCHNOP_bind_virq`. Errors: `EINVAL` no such VIRQ, or a global one for another vCPU than 0; `ENOENT`
+    /// no such vCPU; `EEXIST` already bound; and those of allocation.
     pub fn bind_virq(&mut self, virq: u32, vcpu: VcpuId) -> Result<Port, Errno> {
         if virq >= NR_VIRQS || (virq_is_global(virq) && vcpu != VCPU0) {
             return Err(Errno::EINVAL);
@@ -82,8 +83,8 @@ impl EventChannels {
         None
     }
 
-    /// `EVTCHNOP_bind_vcpu`: future events of `port` go to `vcpu`. Errors: `ENOENT` no such vCPU; `EINVAL` bad port,
-    /// or a kind of channel that is tied to its vCPU (IPI, per-vCPU VIRQ, hypervisor-bound).
+    /// `EVTCHNOP_bind_vcpu`: future events of `port` go to `vcpu`. Errors: `ENOENT` no such vCPU; `EINVAL`
+    /// bad port, or a kind of channel that is tied to its vCPU (IPI, per-vCPU VIRQ, hypervisor-bound).
     pub fn bind_vcpu(&mut self, port: Port, vcpu: VcpuId) -> Result<(), Errno> {
         self.check_vcpu(vcpu)?;
         let channel = self.get_mut(port).filter(|c| c.consumer.is_none()).ok_or(Errno::EINVAL)?;
@@ -115,10 +116,10 @@ impl EventChannels {
     }
 }
 
-/// `EVTCHNOP_bind_interdomain` between two different domains: a new port of `local` is connected to `remote_port`
-/// of `remote`, which must wait for `local`. Events sent by the remote end before this were dropped, so one is
-/// raised on the new port; the [`Notify`] is about the local domain.
-/// Errors: those of allocation; `EINVAL` when the remote port does not wait for this domain.
+/// `EVTCHNOP_bind_interdomain` between two different domains: a new port of `local` is connected to
+/// `remote_port` of `remote`, which must wait for `local`. Events sent by the remote end before this were
+/// dropped, so one is raised on the new port; the [`Notify`] is about the local domain. Errors: those of
+/// allocation; `EINVAL` when the remote port does not wait for this domain.
 pub fn bind_interdomain(
     local: &mut EventChannels,
     remote: &mut EventChannels,

@@ -18,8 +18,8 @@ pub enum Closer {
 }
 
 impl EventChannels {
-    /// Closes `port`. When it is connected to another domain nothing is done and the answer says whose lock is
-    /// needed for [`close_pair`]. Errors: `EINVAL` port not open, or not the closer's to close.
+    /// Closes `port`. When it is connected to another domain nothing is done and the answer says whose lock
+    /// is needed for [`close_pair`]. Errors: `EINVAL` port not open, or not the closer's to close.
     pub fn close(&mut self, port: Port, by: Closer) -> Result<Closed, Errno> {
         let channel = self.get(port).ok_or(Errno::EINVAL)?;
         if channel.consumer.is_some() && by == Closer::Guest {
@@ -52,9 +52,9 @@ impl EventChannels {
         }
     }
 
-    /// Starts (`resume` = false) or goes on with `EVTCHNOP_reset`: the port from which to close. The core then closes
-    /// each [`Self::next_open`] port as [`Closer::Guest`] while [`Self::has_active`], and ends with
-    /// [`Self::reset_pause`] or [`Self::reset_finish`]. Error: `EBUSY` when one is already running.
+    /// Starts (`resume` = false) or goes on with `EVTCHNOP_reset`: the port from which to close. The core
+    /// then closes each [`Self::next_open`] port as [`Closer::Guest`] while [`Self::has_active`], and ends
+    /// with [`Self::reset_pause`] or [`Self::reset_finish`]. Error: `EBUSY` when one is already running.
     pub fn reset_begin(&mut self, resume: bool) -> Result<Port, Errno> {
         match (resume, self.next_reset) {
             (true, 0) | (false, 1..) => Err(Errno::EBUSY),
@@ -71,8 +71,8 @@ impl EventChannels {
         self.next_reset = next.raw().max(1);
     }
 
-    /// Ends the reset: back to the 2-level ABI. Returns the guest frames that the FIFO ABI used, one entry per
-    /// reference held. Error: `EAGAIN` when channels have been opened meanwhile.
+    /// Ends the reset: back to the 2-level ABI. Returns the guest frames that the FIFO ABI used, one entry
+    /// per reference held. Error: `EAGAIN` when channels have been opened meanwhile.
     pub fn reset_finish(&mut self) -> Result<Vec<Mfn>, Errno> {
         self.next_reset = 0;
         if self.has_active() {
@@ -82,8 +82,9 @@ impl EventChannels {
     }
 }
 
-/// Closes `port` of `local`, which is connected to a port of `peer` (another domain): that end becomes unbound again.
-/// Errors as [`EventChannels::close`]; `EINVAL` also when the port has been rebound to a third domain meanwhile.
+/// Closes `port` of `local`, which is connected to a port of `peer` (another domain): that end becomes
+/// unbound again. Errors as [`EventChannels::close`]; `EINVAL` also when the port has been rebound to a third
+/// domain meanwhile.
 pub fn close_pair(
     local: &mut EventChannels,
     peer: &mut EventChannels,

@@ -1,11 +1,12 @@
 //! The FIFO ABI (event_channel.h; the design is David Vrabel's "FIFO-based event channel ABI").
 //!
-//! Each port has a 32-bit word in the guest's event array: PENDING, MASKED, LINKED, BUSY and a LINK to the next
-//! port. Each vCPU has a control block with a bitmap of ready queues and the head of each of 16 queues; the tails are
-//! private to the hypervisor. The hypervisor only appends, the guest only removes.
+//! Each port has a 32-bit word in the guest's event array: PENDING, MASKED, LINKED, BUSY and a LINK to the
+//! next port. Each vCPU has a control block with a bitmap of ready queues and the head of each of 16 queues;
+//! the tails are private to the hypervisor. The hypervisor only appends, the guest only removes.
 //!
-//! A guest may change its words at any time. Every update is one atomic operation or a compare-and-exchange loop
-//! of bounded length, every link we follow is our own (tails), so a misbehaving guest only corrupts its own queues.
+//! A guest may change its words at any time. Every update is one atomic operation or a compare-and-exchange
+//! loop of bounded length, every link we follow is our own (tails), so a misbehaving guest only corrupts its
+//! own queues.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -109,17 +110,17 @@ fn set_link(tail: &AtomicU32, next: u32) -> bool {
 }
 
 impl EventChannels {
-    /// Checks the arguments of `EVTCHNOP_init_control` before the core translates the frame. Errors: `ENOENT` no
-    /// such vCPU; `EINVAL` block crosses the page, is not 8-byte aligned, or the vCPU already has one.
+    /// Checks the arguments of `EVTCHNOP_init_control` before the core translates the frame. Errors: `ENOENT`
+    /// no such vCPU; `EINVAL` block crosses the page, is not 8-byte aligned, or the vCPU already has one.
     pub fn check_init_control(&self, vcpu: VcpuId, offset: u32) -> Result<(), Errno> {
         let state = self.vcpus.get(vcpu.index()).ok_or(Errno::ENOENT)?;
         let fits = Self::within_page(offset, CONTROL_BLOCK_SIZE) && offset.is_multiple_of(8);
         if fits && state.fifo.control.is_none() { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    /// `EVTCHNOP_init_control`: the control block of `vcpu` is at `offset` in `frame` (one reference is kept on
-    /// success). The first call switches the domain from 2-level to FIFO: events that are pending then are kept and
-    /// raised when their array page arrives. Errors as [`Self::check_init_control`].
+    /// `EVTCHNOP_init_control`: the control block of `vcpu` is at `offset` in `frame` (one reference is kept
+    /// on success). The first call switches the domain from 2-level to FIFO: events that are pending then are
+    /// kept and raised when their array page arrives. Errors as [`Self::check_init_control`].
     pub fn init_control(&mut self, vcpu: VcpuId, frame: Mfn, offset: u32) -> Result<(), Errno> {
         self.check_init_control(vcpu, offset)?;
         let control = frame.maddr().checked_add(u64::from(offset)).ok_or(Errno::EINVAL)?;
@@ -137,15 +138,16 @@ impl EventChannels {
         Ok(())
     }
 
-    /// Checks for `EVTCHNOP_expand_array` before the core translates the frame. Errors: `EOPNOTSUPP` not in FIFO
-    /// mode, `ENOSPC` array complete.
+    /// Checks for `EVTCHNOP_expand_array` before the core translates the frame. Errors: `EOPNOTSUPP` not in
+    /// FIFO mode, `ENOSPC` array complete.
     pub fn check_expand_array(&self) -> Result<(), Errno> {
         let fifo = self.fifo.as_ref().ok_or(Errno::EOPNOTSUPP)?;
         if fifo.pages.len() < MAX_PAGES { Ok(()) } else { Err(Errno::ENOSPC) }
     }
 
-    /// `EVTCHNOP_expand_array`: appends `frame` to the event array (one reference is kept on success) and raises
-    /// the events that waited for it, each reported through `notify`. Errors as [`Self::check_expand_array`], `ENOMEM`.
+    /// `EVTCHNOP_expand_array`: appends `frame` to the event array (one reference is kept on success) and
+    /// raises the events that waited for it, each reported through `notify`. Errors as
+    /// [`Self::check_expand_array`], `ENOMEM`.
     pub fn expand_array(&mut self, frame: Mfn, mut notify: impl FnMut(Notify)) -> Result<(), Errno> {
         self.check_expand_array()?;
         let valid = self.valid_ports();
@@ -162,8 +164,8 @@ impl EventChannels {
         Ok(())
     }
 
-    /// `EVTCHNOP_set_priority`: for future events; one that is already queued stays where it is. Errors: `EINVAL` bad
-    /// port or priority, `ENOSYS` not in FIFO mode, `EACCES` closed port.
+    /// `EVTCHNOP_set_priority`: for future events; one that is already queued stays where it is. Errors:
+    /// `EINVAL` bad port or priority, `ENOSYS` not in FIFO mode, `EACCES` closed port.
     pub fn set_priority(&mut self, port: Port, priority: u32) -> Result<(), Errno> {
         let fifo = self.fifo.is_some();
         let channel = self.get_mut(port).ok_or(Errno::EINVAL)?;
@@ -239,8 +241,8 @@ impl EventChannels {
         let old = (channel.last_vcpu, usize::from(channel.last_priority));
         (channel.last_vcpu, channel.last_priority) = (vcpu, priority);
         let queue = usize::from(priority);
-        // The port was unlinked: if it is some queue's tail, that queue is empty, and its word, linked again by us,
-        // must not be taken for its tail.
+        // The port was unlinked: if it is some queue's tail, that queue is empty, and its word, linked again
+        // by us, must not be taken for its tail.
         if let Some(tail) = self.vcpus.get_mut(old.0.index()).and_then(|v| v.fifo.tails.get_mut(old.1))
             && *tail == port.raw()
         {

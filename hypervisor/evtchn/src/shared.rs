@@ -1,7 +1,7 @@
 //! The bits in memory shared with the guest: `shared_info` and `vcpu_info` (xen.h), both layouts.
 //!
-//! All fields are addressed as 32-bit words: on a little-endian machine bit *n* of a bitmap of 64-bit words is bit
-//! *n* of the same bitmap seen as 32-bit words, so the layouts differ only in offsets and word counts.
+//! All fields are addressed as 32-bit words: on a little-endian machine bit *n* of a bitmap of 64-bit words
+//! is bit *n* of the same bitmap seen as 32-bit words, so the layouts differ only in offsets and word counts.
 
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 

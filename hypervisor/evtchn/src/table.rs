@@ -102,8 +102,8 @@ impl EventChannels {
         self.shared = Some(SharedInfo { maddr, layout: self.layout });
     }
 
-    /// Selects the word size of `shared_info` and `vcpu_info`. As in Xen nothing is converted: bits already set
-    /// stay where they are.
+    /// Selects the word size of `shared_info` and `vcpu_info`. As in Xen nothing is converted: bits already
+    /// set stay where they are.
     pub fn set_layout(&mut self, layout: Layout) {
         self.layout = layout;
         if let Some(shared) = &mut self.shared {
@@ -116,16 +116,16 @@ impl EventChannels {
         self.layout
     }
 
-    /// Tells where the `vcpu_info` of `vcpu` initially is (in `shared_info`); changes no memory. `maddr` must be
-    /// aligned to the word size.
+    /// Tells where the `vcpu_info` of `vcpu` initially is (in `shared_info`); changes no memory. `maddr` must
+    /// be aligned to the word size.
     pub fn set_vcpu_info(&mut self, vcpu: VcpuId, maddr: Maddr) -> Result<(), Errno> {
         self.vcpu_mut(vcpu)?.info = Some(VcpuInfo { maddr });
         Ok(())
     }
 
-    /// Moves the `vcpu_info` of `vcpu` to `maddr` (`VCPUOP_register_vcpu_info`): copies the old contents (zeroes
-    /// when there was none) and marks everything pending so that nothing is lost. `maddr` must be aligned to the
-    /// word size and not cross a page. Error: `ENOENT`.
+    /// Moves the `vcpu_info` of `vcpu` to `maddr` (`VCPUOP_register_vcpu_info`): copies the old contents
+    /// (zeroes when there was none) and marks everything pending so that nothing is lost. `maddr` must be
+    /// aligned to the word size and not cross a page. Error: `ENOENT`.
     pub fn move_vcpu_info(&mut self, vcpu: VcpuId, maddr: Maddr) -> Result<Notify, Errno> {
         let layout = self.layout;
         let state = self.vcpu_mut(vcpu)?;

@@ -1,5 +1,5 @@
-//! The FIFO ABI against a consumer that works like Linux's: no event is lost, none is invented, and a guest that breaks the
-//! protocol only hurts itself.
+//! The FIFO ABI against a consumer that works like Linux's: no event is lost, none is invented, and a guest
+//! that breaks the protocol only hurts itself.
 mod common;
 
 use std::collections::BTreeMap;
@@ -230,7 +230,8 @@ proptest! {
         }
     }
 
-    /// A guest may write anything into its words at any time: operations end, and leave other ports' states alone.
+    /// A guest may write anything into its words at any time: operations end, and leave other ports' states
+    /// alone.
     #[test]
     fn hostile_words(ops in prop::collection::vec((op(), 0..12u32, any::<u32>()), 1..200)) {
         let mut w = World::new();
@@ -279,7 +280,8 @@ fn ports_beyond_the_array_wait_for_their_page() {
     assert!(dom.ec.is_pending(far));
 }
 
-/// The real thing: a consumer on another CPU. Each event carries a counter; after the last one all must have arrived.
+/// The real thing: a consumer on another CPU. Each event carries a counter; after the last one all must have
+/// arrived.
 #[test]
 fn concurrent_consumer_loses_nothing() {
     const PORTS: u32 = 8;

@@ -218,7 +218,7 @@ fn moving_vcpu_info_loses_nothing() {
         assert_eq!(a.ec.move_vcpu_info(v(2), new).unwrap().upcall, Some(v(2)));
         assert_eq!(mem::read::<u64>(Maddr::new(new.raw() + 32)), 0x1122_3344_5566_7788);
         assert!((0..a.word_bits()).all(|n| bit(new, sel, n)));
-        assert_eq!(a.upcall(2), true);
+        assert!(a.upcall(2));
         let port = a.ec.bind_ipi(v(2)).unwrap();
         a.ack(2);
         assert!(matches!(a.ec.send(port), Ok(Sent::Local(Notify { upcall: Some(_), .. }))));

@@ -1,4 +1,5 @@
-//! Random operations on two domains against a naive model: states of all ports, and 2-level delivery bit by bit.
+//! Random operations on two domains against a naive model: states of all ports, and 2-level delivery bit by
+//! bit.
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -60,9 +60,9 @@ impl GrantTable {
         }
     }
 
-    /// Grows the table to at least `frames` shared frames; `alloc` hands in one frame at a time, owned by the granter
-    /// and mappable by it (its contents are cleared here). Errors: `EINVAL` beyond the limit, `ENOMEM`; frames added
-    /// before the failure stay.
+    /// Grows the table to at least `frames` shared frames; `alloc` hands in one frame at a time, owned by the
+    /// granter and mappable by it (its contents are cleared here). Errors: `EINVAL` beyond the limit,
+    /// `ENOMEM`; frames added before the failure stay.
     pub fn grow(&mut self, frames: u32, mut alloc: impl FnMut() -> Option<Mfn>) -> Result<(), Errno> {
         if frames > self.max_frames {
             return Err(Errno::EINVAL);
@@ -94,8 +94,9 @@ impl GrantTable {
         Ok(())
     }
 
-    /// Frame `index` of the table, growing it when needed: for `XENMEM_acquire_resource` and `add_to_physmap`.
-    /// Error: `EINVAL` beyond the limits, status frames in version 1, or no memory (as in Xen).
+    /// Frame `index` of the table, growing it when needed: for `XENMEM_acquire_resource` and
+    /// `add_to_physmap`. Error: `EINVAL` beyond the limits, status frames in version 1, or no memory (as in
+    /// Xen).
     pub fn frame(
         &mut self,
         kind: FrameKind,
@@ -128,8 +129,8 @@ impl GrantTable {
         Ok((kind, u32::try_from(index).map_err(|_| Errno::EINVAL)?))
     }
 
-    /// Records where the granter has a frame of its table (`None`: nowhere); returns the place before, from which the
-    /// core removes it.
+    /// Records where the granter has a frame of its table (`None`: nowhere); returns the place before, from
+    /// which the core removes it.
     pub fn set_frame_gfn(&mut self, kind: FrameKind, index: u32, gfn: Option<Gfn>) -> Option<Gfn> {
         let frames = match kind {
             FrameKind::Shared => &mut self.shared,
@@ -139,7 +140,8 @@ impl GrantTable {
         core::mem::replace(&mut frame.gfn, gfn)
     }
 
-    /// Where the granter has a frame of its table: the lists of `GNTTABOP_setup_table` and `get_status_frames`.
+    /// Where the granter has a frame of its table: the lists of `GNTTABOP_setup_table` and
+    /// `get_status_frames`.
     pub fn frame_gfn(&self, kind: FrameKind, index: u32) -> Option<Gfn> {
         self.list(kind).get(index as usize)?.gfn
     }

@@ -110,8 +110,8 @@ impl MapTrack {
         Ok(mapping)
     }
 
-    /// [`Self::take`] as `GNTTABOP_unmap_grant_ref` asks for it: `host_addr` 0 means that nothing is to be unmapped
-    /// (`None`). Errors: `BAD_HANDLE`; `GENERAL_ERROR` when the mapping is not at `host_addr`.
+    /// [`Self::take`] as `GNTTABOP_unmap_grant_ref` asks for it: `host_addr` 0 means that nothing is to be
+    /// unmapped (`None`). Errors: `BAD_HANDLE`; `GENERAL_ERROR` when the mapping is not at `host_addr`.
     pub fn take_at(&mut self, handle: Handle, host_addr: Gpa) -> Result<Option<Mapping>, GntStatus> {
         let mapping = self.get(handle)?;
         if host_addr.raw() == 0 {

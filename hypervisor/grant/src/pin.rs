@@ -30,7 +30,8 @@ pub enum FrameRequest {
     /// The granter's frame number: translate it. Error: `BAD_PAGE` unless it is ordinary RAM of the granter
     /// (writable for [`Mode::Write`]), `EAGAIN` when it is not available at the moment.
     Translate(Gfn, Mode),
-    /// The frame that earlier pins hold. Error: `GENERAL_ERROR` when it has no owner any more (dying granter).
+    /// The frame that earlier pins hold. Error: `GENERAL_ERROR` when it has no owner any more (dying
+    /// granter).
     Again(Mfn),
 }
 
@@ -46,7 +47,8 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// May `len` bytes at `offset` be copied? Errors: `BAD_COPY_ARG` leaves the page, `GENERAL_ERROR` leaves the range.
+    /// May `len` bytes at `offset` be copied? Errors: `BAD_COPY_ARG` leaves the page, `GENERAL_ERROR` leaves
+    /// the range.
     pub fn check_range(&self, offset: u16, len: u16) -> Result<(), GntStatus> {
         let (offset, end) = (u32::from(offset), u32::from(offset).saturating_add(u32::from(len)));
         if end as usize > PAGE_SIZE {
@@ -61,11 +63,12 @@ impl Pinned {
 }
 
 impl GrantTable {
-    /// Pins `gref` for `access`: checks the shared entry, shows the guest that it is in use, fixes what is granted,
-    /// and takes a frame reference through `acquire`.
+    /// Pins `gref` for `access`: checks the shared entry, shows the guest that it is in use, fixes what is
+    /// granted, and takes a frame reference through `acquire`.
     ///
-    /// Errors: `BAD_GNTREF`; `GENERAL_ERROR` for anything the entry does not grant, too many pins, or an entry the guest
-    /// keeps changing; whatever `acquire` returns. After an error nothing is pinned and no reference is held.
+    /// Errors: `BAD_GNTREF`; `GENERAL_ERROR` for anything the entry does not grant, too many pins, or an
+    /// entry the guest keeps changing; whatever `acquire` returns. After an error nothing is pinned and no
+    /// reference is held.
     pub fn pin(
         &mut self,
         gref: GrantRef,
@@ -115,8 +118,8 @@ impl GrantTable {
         Ok(Pinned { mfn: granted.mfn, start: granted.grant.start, length: granted.grant.length })
     }
 
-    /// Undoes one [`Self::pin`]; returns the frame, of which the caller drops one reference (after flushing TLBs if
-    /// it was mapped). `None` when there is no such pin: a bug of the caller.
+    /// Undoes one [`Self::pin`]; returns the frame, of which the caller drops one reference (after flushing
+    /// TLBs if it was mapped). `None` when there is no such pin: a bug of the caller.
     #[must_use]
     pub fn unpin(&mut self, gref: GrantRef, access: Access) -> Option<Mfn> {
         let active = self.active_mut(gref)?;
@@ -131,8 +134,8 @@ impl GrantTable {
         Some(mfn)
     }
 
-    /// Checks that the entry grants `access` and shows it as in use. Returns what it grants, read after the guest can
-    /// see that. On error the flags may have been set: the caller reduces them.
+    /// Checks that the entry grants `access` and shows it as in use. Returns what it grants, read after the
+    /// guest can see that. On error the flags may have been set: the caller reduces them.
     fn announce(&self, gref: GrantRef, access: Access, purpose: Purpose) -> Result<Grant, GntStatus> {
         let header = match self.version {
             Version::V1 => self.announce_v1(gref, access, purpose)?,
@@ -157,8 +160,8 @@ impl GrantTable {
         Err(GntStatus::GENERAL_ERROR)
     }
 
-    /// Version 2: the flags are in another word, so check, show, check again. The guest revokes in the opposite
-    /// order, so one of the two sees the other.
+    /// Version 2: the flags are in another word, so check, show, check again. The guest revokes in the
+    /// opposite order, so one of the two sees the other.
     fn announce_v2(&self, gref: GrantRef, access: Access, purpose: Purpose) -> Result<Header, GntStatus> {
         let word = self.header(gref).ok_or(GntStatus::BAD_GNTREF)?;
         let status = self.status_word(gref).ok_or(GntStatus::BAD_GNTREF)?;
@@ -169,7 +172,8 @@ impl GrantTable {
         Ok(header)
     }
 
-    /// Takes back `GTF_reading`/`GTF_writing` that `pins` do not need, after an access of `mode` ended or failed.
+    /// Takes back `GTF_reading`/`GTF_writing` that `pins` do not need, after an access of `mode` ended or
+    /// failed.
     fn reduce_status(&self, gref: GrantRef, pins: Pins, mode: Mode) {
         let mut clear = if pins.any() { 0 } else { GTF_READING };
         if mode == Mode::Write && !pins.any_writer() {

@@ -54,7 +54,8 @@ impl GrantTable {
         self.entry(gref, n.checked_mul(8)?).map(mem::atomic_u64)
     }
 
-    /// Where `GTF_reading` and `GTF_writing` are shown: in the entry itself (version 1) or in its status word.
+    /// Where `GTF_reading` and `GTF_writing` are shown: in the entry itself (version 1) or in its status
+    /// word.
     pub(crate) fn status_word(&self, gref: GrantRef) -> Option<&'static AtomicU16> {
         match self.version {
             Version::V1 => self.entry(gref, 0),

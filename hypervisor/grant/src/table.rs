@@ -37,8 +37,9 @@ pub struct GrantTable {
 }
 
 impl GrantTable {
-    /// An empty table of `dom` in version 1; call [`Self::grow`] for the first frame. `max_version` and `max_frames`
-    /// come from `XEN_DOMCTL_createdomain`. Error: `EINVAL` version other than 1 or 2, or no frame allowed.
+    /// An empty table of `dom` in version 1; call [`Self::grow`] for the first frame. `max_version` and
+    /// `max_frames` come from `XEN_DOMCTL_createdomain`. Error: `EINVAL` version other than 1 or 2, or no
+    /// frame allowed.
     pub fn new(dom: DomId, max_version: u32, max_frames: u32) -> Result<GrantTable, Errno> {
         if !(1..=2).contains(&max_version) || max_frames == 0 {
             return Err(Errno::EINVAL);

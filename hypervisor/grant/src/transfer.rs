@@ -20,7 +20,8 @@ pub struct Transfer {
 }
 
 impl GrantTable {
-    /// Commits an entry that accepts a page from `from`. Error: `GENERAL_ERROR` when it does not, or keeps changing.
+    /// Commits an entry that accepts a page from `from`. Error: `GENERAL_ERROR` when it does not, or keeps
+    /// changing.
     pub fn prepare_transfer(&mut self, gref: GrantRef, from: DomId) -> Result<Transfer, GntStatus> {
         let word = self.header(gref).ok_or(GntStatus::GENERAL_ERROR)?;
         let mut old = word.load(SeqCst);
@@ -38,8 +39,8 @@ impl GrantTable {
         Err(GntStatus::GENERAL_ERROR)
     }
 
-    /// Ends a committed transfer: `add` puts the page at the frame number the entry names; then the guest is told.
-    /// Error: that of `add`; `GENERAL_ERROR` when the table's version changed meanwhile.
+    /// Ends a committed transfer: `add` puts the page at the frame number the entry names; then the guest is
+    /// told. Error: that of `add`; `GENERAL_ERROR` when the table's version changed meanwhile.
     pub fn finish_transfer(
         &mut self,
         transfer: Transfer,

@@ -18,7 +18,8 @@ use crate::table::{GrantTable, Version};
 const RESERVED: usize = GNTTAB_NR_RESERVED_ENTRIES as usize;
 const IN_USE: u16 = GTF_READING | GTF_WRITING;
 
-/// A toolstack-reserved entry carried over, in terms both versions have; `header.flags` includes the in-use flags.
+/// A toolstack-reserved entry carried over, in terms both versions have; `header.flags` includes the in-use
+/// flags.
 #[derive(Clone, Copy)]
 struct Saved {
     header: Header,
@@ -27,11 +28,12 @@ struct Saved {
 
 impl GrantTable {
     /// Switches to `version`, clearing all entries but the reserved ones; `alloc` hands in status frames (see
-    /// [`Self::grow`]). Returns the status frames that are no longer part of the table (on going back to version 1): the
-    /// core takes them out of the granter's p2m and frees them.
+    /// [`Self::grow`]). Returns the status frames that are no longer part of the table (on going back to
+    /// version 1): the core takes them out of the granter's p2m and frees them.
     ///
-    /// Errors: `EINVAL` unknown version; `ENOSYS` version 2 not allowed for this domain; `EBUSY` an entry that is not
-    /// reserved is in use; `EAGAIN` a sub-page grant is in use; `ERANGE` a reserved entry does not fit version 1; `ENOMEM`.
+    /// Errors: `EINVAL` unknown version; `ENOSYS` version 2 not allowed for this domain; `EBUSY` an entry
+    /// that is not reserved is in use; `EAGAIN` a sub-page grant is in use; `ERANGE` a reserved entry does
+    /// not fit version 1; `ENOMEM`.
     pub fn set_version(
         &mut self,
         version: u32,

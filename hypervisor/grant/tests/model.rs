@@ -280,8 +280,8 @@ proptest! {
     }
 }
 
-/// A granter on another CPU that grants and revokes as Linux does: once it has revoked, nobody uses the frame; and an entry
-/// in use cannot be revoked.
+/// A granter on another CPU that grants and revokes as Linux does: once it has revoked, nobody uses the
+/// frame; and an entry in use cannot be revoked.
 #[test]
 fn revoking_races_with_pinning() {
     for version in [1, 2] {
@@ -323,8 +323,8 @@ fn revoking_races_with_pinning() {
             while std::time::Instant::now() < end {
                 round += 1;
                 let who = access(
-                    1 + (round % 3 == 0) as u16,
-                    if round % 2 == 0 { Mode::Read } else { Mode::Write },
+                    1 + (round.is_multiple_of(3)) as u16,
+                    if round.is_multiple_of(2) { Mode::Read } else { Mode::Write },
                 );
                 if t.pin(0, who, Purpose::Map).is_ok() {
                     in_use.store(true, SeqCst);
