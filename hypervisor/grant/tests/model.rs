@@ -311,7 +311,7 @@ fn revoking_races_with_pinning() {
                             std::thread::yield_now();
                         }
                     }
-                    for _ in 0..20 {
+                    for _ in 0..300 {
                         assert!(!in_use.load(SeqCst), "version {version}: used after it was revoked");
                     }
                     count += 1;
@@ -328,6 +328,7 @@ fn revoking_races_with_pinning() {
                 );
                 if t.pin(0, who, Purpose::Map).is_ok() {
                     in_use.store(true, SeqCst);
+                    (0..round % 64).for_each(|_| std::hint::spin_loop());
                     assert_eq!(who.by, d(1));
                     pins.fetch_add(1, SeqCst);
                     in_use.store(false, SeqCst);
