@@ -21,8 +21,8 @@ pub mod rank {
     pub const DOMCTL: Rank = Rank(10);
     /// The list of domains.
     pub const DOMLIST: Rank = Rank(20);
-    /// A vCPU's context.
-    pub const VCPU: Rank = Rank(30);
+    /// A vCPU's context: held by the pCPU that runs it through every exit, so below everything else.
+    pub const VCPU: Rank = Rank(5);
     /// A domain's life cycle and parameters.
     pub const LIFECYCLE: Rank = Rank(40);
     /// A grant table.
@@ -95,6 +95,13 @@ impl<T> SpinLock<T> {
         }
         held::push(self.rank);
         Guard { lock: self, here: PhantomData }
+    }
+
+    /// Waits for the lock without the check of the lock order: for a second lock of the same rank whose holder is known
+    /// not to wait for the caller (the context of a vCPU that is not running).
+    #[inline]
+    pub fn lock_nested(&self) -> Guard<'_, T> {
+        self.acquire()
     }
 
     /// Takes the lock if nobody holds it or waits for it.

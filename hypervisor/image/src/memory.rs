@@ -133,6 +133,11 @@ impl Memory {
         normalise(&rounded.collect::<Vec<_>>()).iter().map(|r| (r.start, r.end())).collect()
     }
 
+    /// Byte ranges (start, end) above the first MiB that are in use.
+    pub fn used(&self) -> Vec<(u64, u64)> {
+        self.used.iter().filter(|r| r.start >= LOW_MEMORY).map(|r| (r.start, r.end)).collect()
+    }
+
     /// Whole frames of RAM that nobody uses.
     pub fn free(&self) -> Vec<Range<Mfn>> {
         let mut free: Vec<Range<u64>> =

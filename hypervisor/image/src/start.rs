@@ -36,12 +36,13 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     greet(&boot, &warnings);
 
     let memory = init_memory(&mut boot, &options);
-    init_frames(&memory);
-    let acpi = Acpi::read(boot.rsdp, &Physical(memory.mapped()));
+    let memory = init_frames(memory);
+    let physical = Physical(memory.mapped());
+    let acpi = Acpi::read(boot.rsdp, &physical);
     init_devices(&acpi);
     init_cpus(&acpi, &options, &memory);
 
-    start_core(boot, options)
+    start_core(boot, options, &acpi, &physical, &memory)
 }
 
 fn read_loader(magic: u32, info: Maddr) -> BootInfo {
@@ -111,8 +112,7 @@ fn init_memory(boot: &mut BootInfo, options: &Options) -> Memory {
 }
 
 /// The frame table at the top of RAM; what nobody uses becomes free.
-fn init_frames(memory: &Memory) {
-    let mut memory = Memory::clone(memory);
+fn init_frames(mut memory: Memory) -> Memory {
     let max = memory.max_mfn();
     let bytes = FrameAllocator::table_bytes(max);
     let Some(table) = memory.carve_top(bytes) else { panic!("no room for a frame table of {bytes} bytes") };
@@ -126,6 +126,7 @@ fn init_frames(memory: &Memory) {
         pages::early_bytes() >> 10
     );
     say!("Free memory: {}MB", frames().free_pages() >> 8);
+    memory
 }
 
 /// Physical memory as the ACPI crate reads it: what is mapped.
@@ -145,6 +146,7 @@ impl PhysReader for Physical {
 /// What start-up needs of the machine's tables.
 #[derive(Default)]
 struct Acpi {
+    tables: Option<Tables>,
     apic_ids: Vec<u32>,
     ioapics: Vec<radon_acpi::IoApic>,
     pm_timer: Option<u16>,
@@ -156,7 +158,7 @@ impl Acpi {
         let found = rsdp.or_else(|| find_rsdp(physical)).ok_or(radon_acpi::Error::NoRsdp);
         match found
             .and_then(|at| Tables::load(physical, at))
-            .and_then(|tables| Self::extract(&tables, physical))
+            .and_then(|tables| Self::extract(tables, physical))
         {
             Ok(acpi) => acpi,
             Err(e) => {
@@ -166,7 +168,7 @@ impl Acpi {
         }
     }
 
-    fn extract(tables: &Tables, physical: &Physical) -> Result<Acpi, radon_acpi::Error> {
+    fn extract(tables: Tables, physical: &Physical) -> Result<Acpi, radon_acpi::Error> {
         let madt = tables.madt(physical)?.unwrap_or_default();
         let fadt = tables.fadt(physical)?;
         Ok(Acpi {
@@ -174,6 +176,7 @@ impl Acpi {
             ioapics: madt.ioapics,
             pm_timer: fadt.and_then(|f| f.pm_timer).and_then(|r| r.port()),
             hpet: tables.hpet(physical)?.map(|h| h.base),
+            tables: Some(tables),
         })
     }
 }
@@ -206,23 +209,20 @@ fn init_cpus(acpi: &Acpi, options: &Options, memory: &Memory) {
     smp::report();
 }
 
-/// Hands the machine over. Stand-in until `core` has its entry point.
-fn start_core(boot: BootInfo, options: Options) -> ! {
+/// Hands the machine over.
+fn start_core(boot: BootInfo, options: Options, acpi: &Acpi, physical: &Physical, memory: &Memory) -> ! {
     if let Some(test) = options.selftest {
         selftest::run(test);
     }
-    say!(
-        "Nothing to run: {} modules, dom0 would get {}MB",
-        boot.modules.len(),
-        options.dom0.initial_memory(frames().free_pages() << 12) >> 20
-    );
-    run_cpu()
+    radon_core::start(radon_core::Handover {
+        boot,
+        options,
+        acpi: acpi.tables.as_ref().map(|tables| (tables, physical as &dyn PhysReader)),
+        taken: memory.used(),
+    })
 }
 
-/// What every CPU does after start-up.
+/// What every CPU but the first does after start-up.
 pub fn run_cpu() -> ! {
-    loop {
-        cpu::halt_until_interrupt();
-        selftest::woken();
-    }
+    radon_core::start_secondary(selftest::woken)
 }

@@ -1,0 +1,93 @@
+//! Time as guests see it: the record in `vcpu_info`, the wall clock in `shared_info`, and the run-state area.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{Ordering, fence};
+
+use radon_addr::{Gva, Maddr, Ns};
+use radon_hw::{mem, time};
+use xen_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
+use zerocopy::IntoBytes;
+
+use crate::context::Context;
+use crate::domain::Domain;
+use crate::guest_access::{self, AddressSpace};
+use crate::vcpu::Vcpu;
+
+/// Offset of `time` in `struct vcpu_info` (64-bit layout; the 32-bit one agrees).
+const TIME_OFFSET: u64 = 32;
+/// Offsets of the wall clock in `struct shared_info`, 64-bit and 32-bit.
+const WALL_CLOCK_64: u64 = 0xc00;
+const WALL_CLOCK_32: u64 = 0x900;
+
+/// Writes the vCPU's clock record: guest time = system_time + (guest TSC - tsc_timestamp) scaled.
+pub fn publish(_domain: &Domain, vcpu: &Arc<Vcpu>, context: &Context) {
+    let Some(info) = vcpu.vcpu_info() else { return };
+    let record = Maddr::new(info.raw() + TIME_OFFSET);
+    let scale = time::scale();
+    let (now, tsc) = time::now_and_tsc();
+    let version = mem::read::<u32>(record) | 1;
+    mem::write(record, &version);
+    fence(Ordering::SeqCst);
+    let at = |o: u64| Maddr::new(record.raw() + o);
+    mem::write(at(8), &tsc.wrapping_add(context.backend.tsc_offset()));
+    mem::write(at(16), &now.raw());
+    mem::write(at(24), &scale.mul);
+    mem::write(at(28), &scale.shift);
+    // XEN_PVCLOCK_TSC_STABLE_BIT: one TSC, one scale for all pCPUs.
+    mem::write(at(29), &1u8);
+    fence(Ordering::SeqCst);
+    mem::write(record, &version.wrapping_add(1));
+}
+
+/// Writes the wall clock (time of day at system time 0) of one domain.
+pub fn publish_wall_clock(domain: &Domain) {
+    let base = domain.shared_info.maddr().raw();
+    let compat = domain.is_32bit.load(Ordering::Relaxed);
+    let at = base + if compat { WALL_CLOCK_32 } else { WALL_CLOCK_64 };
+    let ns = time::wall_clock_at_boot_ns();
+    let offset = domain.time_offset_s.load(Ordering::Relaxed) as i64;
+    let seconds = (ns / 1_000_000_000).wrapping_add_signed(offset);
+    let version = mem::read::<u32>(Maddr::new(at)) | 1;
+    mem::write(Maddr::new(at), &version);
+    fence(Ordering::SeqCst);
+    mem::write(Maddr::new(at + 4), &(seconds as u32));
+    mem::write(Maddr::new(at + 8), &((ns % 1_000_000_000) as u32));
+    // wc_sec_hi follows wc_nsec in the 64-bit layout and sits in arch_shared_info in the 32-bit one.
+    if !compat {
+        mem::write(Maddr::new(at + 12), &((seconds >> 32) as u32));
+    }
+    fence(Ordering::SeqCst);
+    mem::write(Maddr::new(at), &version.wrapping_add(1));
+}
+
+/// Copies the run-state to the area the guest registered, if any.
+pub fn publish_runstate(domain: &Domain, vcpu: &Arc<Vcpu>, context: &Context) {
+    let (area, state, entered, times) = {
+        let clock = vcpu.runstate.lock();
+        let Some(area) = clock.area else { return };
+        let (state, entered, times) = clock.published();
+        (area, state, entered, times)
+    };
+    write_runstate(domain, &AddressSpace::of(context), area, state as u32, entered, times);
+}
+
+fn write_runstate(domain: &Domain, space: &AddressSpace, area: u64, state: u32, entered: Ns, times: [u64; 4]) {
+    let mut record =
+        VcpuRunstateInfo { state: state as i32, _pad: [0; 4], state_entry_time: entered.raw(), time: times };
+    let flag = domain.runstate_update_flag.load(Ordering::Relaxed);
+    let entry_at = area.wrapping_add(8);
+    // A guest that unmapped its own area only loses the update.
+    let _ = (|| {
+        if flag {
+            record.state_entry_time |= XEN_RUNSTATE_UPDATE;
+            guest_access::write(domain, space, Gva::new(entry_at), &record.state_entry_time)?;
+            fence(Ordering::SeqCst);
+        }
+        guest_access::copy_out(domain, space, Gva::new(area), record.as_bytes())?;
+        fence(Ordering::SeqCst);
+        if flag {
+            guest_access::write(domain, space, Gva::new(entry_at), &entered.raw())?;
+        }
+        Ok::<(), xen_abi::Errno>(())
+    })();
+}

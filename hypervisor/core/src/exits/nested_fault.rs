@@ -1,0 +1,54 @@
+//! Nested page faults: emulated registers, stale rights, device memory of the hardware domain, or nothing at all.
+
+use alloc::sync::Arc;
+
+use radon_cpu::{Access, NestedFault};
+
+use crate::context::Context;
+use crate::domain::Domain;
+use crate::vcpu::Vcpu;
+use crate::{hardware, shutdown};
+
+use super::mmio;
+
+/// Handles a nested page fault.
+pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fault: NestedFault) {
+    if let Some(entry) = domain.lookup(fault.gpa.gfn()) {
+        let allowed = match fault.access {
+            Access::Read => true,
+            Access::Write => entry.kind.writable(),
+            Access::Execute => entry.kind.executable(),
+        };
+        if allowed {
+            // Another vCPU gave the right since; this one's translation is stale.
+            context.backend.flush_tlb();
+            return;
+        }
+        refuse(domain, vcpu, context, fault, "access its memory type forbids");
+        return;
+    }
+    if fault.table_walk {
+        refuse(domain, vcpu, context, fault, "page table outside its memory");
+        return;
+    }
+    if vcpu.apic.lock().claims(fault.gpa.raw()) || hardware::claims(domain, fault.gpa) {
+        if mmio::emulate(domain, vcpu, context, fault) {
+            return;
+        }
+        refuse(domain, vcpu, context, fault, "instruction that cannot be emulated on a register");
+        return;
+    }
+    if hardware::map_device_memory(domain, fault.gpa) {
+        return;
+    }
+    // An empty place: reads give ones, writes vanish, as on a bus where nobody answers.
+    if fault.access != Access::Execute && mmio::emulate(domain, vcpu, context, fault) {
+        return;
+    }
+    refuse(domain, vcpu, context, fault, "access to nothing");
+}
+
+fn refuse(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &Context, fault: NestedFault, why: &str) {
+    radon_hw::guest!("{}v{} {:?} of {:x}", domain.id, vcpu.id.raw(), fault.access, fault.gpa);
+    shutdown::crash(domain, vcpu, context, why);
+}

@@ -1,0 +1,140 @@
+//! The one way to read and write guest memory: by the calling vCPU's virtual addresses, or by guest-physical address.
+//!
+//! Every access translates, checks the p2m kind and copies while holding the p2m's read lock, so a frame cannot be
+//! taken away in the middle. Each datum is fetched once: callers work on the copy.
+
+use radon_addr::{Gpa, Gva, Maddr, PAGE_SIZE};
+use radon_cpu::{BackendExt, Control, Mode};
+use radon_hw::mem;
+use radon_p2m::P2m;
+use radon_p2m::guest_walk::{self, Access, Registers};
+use xen_abi::Errno;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+use crate::context::Context;
+use crate::domain::Domain;
+
+/// The caller's address space, as of this exit.
+#[derive(Clone, Copy)]
+pub struct AddressSpace {
+    registers: Registers,
+    long: bool,
+}
+
+impl AddressSpace {
+    /// Of the vCPU whose context this is.
+    pub fn of(context: &Context) -> AddressSpace {
+        let b = &context.backend;
+        AddressSpace {
+            registers: Registers {
+                cr0: b.control(Control::Cr0),
+                cr3: b.control(Control::Cr3),
+                cr4: b.control(Control::Cr4),
+                efer: b.control(Control::Efer),
+            },
+            long: b.mode() == Mode::Long,
+        }
+    }
+
+    /// 64-bit caller?
+    pub fn is_long(&self) -> bool {
+        self.long
+    }
+}
+
+/// Machine address of a guest-physical one.
+#[inline]
+fn machine(p2m: &P2m, gpa: Gpa, write: bool) -> Option<Maddr> {
+    let entry = p2m.lookup(gpa.gfn())?;
+    let ok = if write { entry.kind.is_writable_ram() } else { entry.kind.is_ram() };
+    ok.then(|| Maddr::new(entry.mfn.maddr().raw() | gpa.offset() as u64))
+}
+
+/// Guest-physical address of a virtual one.
+#[inline]
+fn physical(p2m: &P2m, space: &AddressSpace, gva: Gva, access: Access) -> Option<Gpa> {
+    let read = |gpa: Gpa| machine(p2m, gpa, false).map(mem::read::<u64>);
+    guest_walk::translate(&space.registers, gva, access, read).ok().map(|t| t.gpa)
+}
+
+/// Calls `each(machine address, offset in the buffer, length)` for every page-bounded piece of `[gva, gva + len)`.
+fn pieces(
+    domain: &Domain,
+    space: &AddressSpace,
+    gva: Gva,
+    len: usize,
+    write: bool,
+    mut each: impl FnMut(Maddr, usize, usize),
+) -> Result<(), Errno> {
+    let access = Access { user: false, write, execute: false };
+    let p2m = domain.p2m.read();
+    let mut done = 0usize;
+    while done < len {
+        let mut at = gva.raw().checked_add(done as u64).ok_or(Errno::EFAULT)?;
+        if !space.long {
+            at &= 0xffff_ffff;
+        }
+        let room = PAGE_SIZE - (at as usize & (PAGE_SIZE - 1));
+        let n = room.min(len - done);
+        let gpa = physical(&p2m, space, Gva::new(at), access).ok_or(Errno::EFAULT)?;
+        let maddr = machine(&p2m, gpa, write).ok_or(Errno::EFAULT)?;
+        each(maddr, done, n);
+        done += n;
+    }
+    Ok(())
+}
+
+/// Copies from the caller's memory.
+pub fn copy_in(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &mut [u8]) -> Result<(), Errno> {
+    pieces(domain, space, gva, buf.len(), false, |m, at, n| {
+        if let Some(part) = buf.get_mut(at..at + n) {
+            mem::read_bytes(m, part);
+        }
+    })
+}
+
+/// Copies to the caller's memory.
+pub fn copy_out(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &[u8]) -> Result<(), Errno> {
+    pieces(domain, space, gva, buf.len(), true, |m, at, n| {
+        if let Some(part) = buf.get(at..at + n) {
+            mem::write_bytes(m, part);
+        }
+    })
+}
+
+/// Reads a structure.
+pub fn read<T: FromBytes + FromZeros + IntoBytes>(domain: &Domain, space: &AddressSpace, gva: Gva) -> Result<T, Errno> {
+    let mut value = T::new_zeroed();
+    copy_in(domain, space, gva, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Writes a structure.
+pub fn write<T: IntoBytes + Immutable>(domain: &Domain, space: &AddressSpace, gva: Gva, value: &T) -> Result<(), Errno> {
+    copy_out(domain, space, gva, value.as_bytes())
+}
+
+/// Guest-physical address behind a virtual one, without touching the memory.
+pub fn translate(domain: &Domain, space: &AddressSpace, gva: Gva, write: bool) -> Option<Gpa> {
+    physical(&domain.p2m.read(), space, gva, Access { user: false, write, execute: false })
+}
+
+/// Reads up to `buf.len()` instruction bytes at a linear address; returns how many could be read, and the machine
+/// address of the first.
+pub fn fetch(domain: &Domain, space: &AddressSpace, linear: Gva, buf: &mut [u8]) -> (usize, Option<Maddr>) {
+    let access = Access { user: false, write: false, execute: true };
+    let p2m = domain.p2m.read();
+    let (mut done, mut first) = (0usize, None);
+    while done < buf.len() {
+        let at = linear.raw().wrapping_add(done as u64);
+        let n = (PAGE_SIZE - (at as usize & (PAGE_SIZE - 1))).min(buf.len() - done);
+        let Some(gpa) = physical(&p2m, space, Gva::new(at), access) else { break };
+        let Some(maddr) = machine(&p2m, gpa, false) else { break };
+        if let Some(part) = buf.get_mut(done..done + n) {
+            mem::read_bytes(maddr, part);
+        }
+        first = first.or(Some(maddr));
+        done += n;
+    }
+    (done, first)
+}

@@ -1,0 +1,158 @@
+//! Growing and shrinking a domain: `XENMEM_populate_physmap`, `increase_reservation`, `decrease_reservation`,
+//! `claim_pages`, and the counters.
+
+use alloc::sync::Arc;
+
+use radon_addr::Gfn;
+use radon_frames::{ClaimError, frames};
+use xen_abi::Errno;
+use xen_abi::memory::{
+    MemoryDomain, MemoryReservation, PodTarget, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION,
+    XENMEM_MAXIMUM_RESERVATION, XENMEM_POPULATE_PHYSMAP, XENMEMF_POPULATE_ON_DEMAND, mem_flags_address_bits,
+};
+
+use super::super::{Answer, Caller, OK, Reply, Width};
+use super::resume;
+use crate::domain::Domain;
+use crate::physmap;
+
+/// Largest extent a guest may ask of itself (2 MiB) and the toolstack for another (1 GiB).
+const OWN_MAX_ORDER: u32 = 9;
+const PRIVILEGED_MAX_ORDER: u32 = 18;
+
+/// The reservation structure by the caller's width.
+fn read_reservation(caller: &Caller<'_>, arg: u64) -> Result<MemoryReservation, Errno> {
+    match caller.width {
+        Width::Long => caller.read(arg),
+        Width::Compat => caller.read::<xen_abi::compat::CompatMemoryReservation>(arg).map(Into::into),
+    }
+}
+
+/// Reads frame number `i` of an extent list.
+fn extent(caller: &Caller<'_>, list: u64, i: u64) -> Result<Gfn, Errno> {
+    Ok(Gfn::new(match caller.width {
+        Width::Long => caller.read::<u64>(caller.element::<u64>(list, i)?)?,
+        Width::Compat => u64::from(caller.read::<u32>(caller.element::<u32>(list, i)?)?),
+    }))
+}
+
+/// Populate, increase or decrease from extent `start` on. The value is the number of extents done.
+pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
+    let r = read_reservation(caller, arg)?;
+    if r.nr_extents > (u64::MAX >> 7) || start >= r.nr_extents && start != 0 {
+        return Ok(Answer::Done(start as i64));
+    }
+    let domain = match caller.target(r.domid) {
+        Ok(d) => d,
+        // As Xen: a target that is not there means that nothing was done.
+        Err(_) => return Ok(Answer::Done(start as i64)),
+    };
+    let own = Arc::ptr_eq(&domain, caller.domain);
+    let max_order = if caller.domain.privileged() { PRIVILEGED_MAX_ORDER } else { OWN_MAX_ORDER };
+    let _ = own;
+    if r.extent_order > max_order || op == XENMEM_POPULATE_PHYSMAP && r.mem_flags & XENMEMF_POPULATE_ON_DEMAND != 0 {
+        return Ok(Answer::Done(start as i64));
+    }
+    let mut i = start;
+    while i < r.nr_extents {
+        if i > start && i % 8 == 0 && caller.should_yield() {
+            return resume(op, i, arg);
+        }
+        if extent_step(caller, &domain, op, &r, i).is_err() {
+            break;
+        }
+        i += 1;
+    }
+    Ok(Answer::Done(i as i64))
+}
+
+/// One extent.
+fn extent_step(
+    caller: &Caller<'_>,
+    domain: &Arc<Domain>,
+    op: u32,
+    r: &MemoryReservation,
+    i: u64,
+) -> Result<(), Errno> {
+    let list = r.extent_start.raw();
+    let gfn = extent(caller, list, i)?;
+    let order = r.extent_order as u8;
+    let aligned = |g: Gfn| g.raw() & ((1u64 << order) - 1) == 0;
+    match op {
+        XENMEM_POPULATE_PHYSMAP => {
+            let bits = match mem_flags_address_bits(r.mem_flags) {
+                0 => 64,
+                n => n.min(64) as u8,
+            };
+            populate(domain, gfn, order, bits, aligned(gfn))
+        }
+        XENMEM_DECREASE_RESERVATION => {
+            if order == 0 {
+                let removed = physmap::remove_if(domain, gfn, |e| e.kind.is_own_ram())?;
+                // A guest may give up a page twice; Xen answers success for a hole.
+                let _ = removed;
+                Ok(())
+            } else {
+                for n in 0..1u64 << order {
+                    let at = gfn.checked_add(n).ok_or(Errno::EINVAL)?;
+                    physmap::remove_if(domain, at, |e| e.kind.is_own_ram())?;
+                }
+                Ok(())
+            }
+        }
+        // A translated guest has no use for frames without a place; nothing is ever handed out.
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// Populates an extent whose order the p2m may not have as such.
+fn populate(domain: &Domain, gfn: Gfn, order: u8, bits: u8, aligned: bool) -> Result<(), Errno> {
+    if matches!(order, 0 | 9 | 18) && aligned {
+        return physmap::populate(domain, gfn, order, bits);
+    }
+    for n in 0..1u64 << order {
+        let at = gfn.checked_add(n).ok_or(Errno::EINVAL)?;
+        physmap::populate(domain, at, 0, bits)?;
+    }
+    Ok(())
+}
+
+/// `XENMEM_claim_pages`.
+pub fn claim(caller: &mut Caller<'_>, arg: u64) -> Reply {
+    caller.require_privilege()?;
+    let r = read_reservation(caller, arg)?;
+    if r.extent_start.raw() != 0 || r.extent_order != 0 || r.mem_flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let domain = caller.target(r.domid)?;
+    frames().claim(domain.id, r.nr_extents).map_err(|e| match e {
+        ClaimError::Invalid => Errno::EINVAL,
+        _ => Errno::ENOMEM,
+    })?;
+    OK
+}
+
+/// Counters of a domain.
+pub fn query(caller: &mut Caller<'_>, op: u32, arg: u64) -> Reply {
+    let d: MemoryDomain = caller.read(arg)?;
+    let domain = caller.target(d.domid)?;
+    let counts = frames().domain(domain.id);
+    let value = match op {
+        XENMEM_CURRENT_RESERVATION => u64::from(counts.tot_pages),
+        XENMEM_MAXIMUM_RESERVATION => u64::from(counts.max_pages),
+        _ => domain.p2m.read().max_gfn().raw(),
+    };
+    Ok(Answer::Done(value as i64))
+}
+
+/// `XENMEM_{set,get}_pod_target`: no domain is populated on demand, so the target is what it owns.
+pub fn pod_target(caller: &mut Caller<'_>, arg: u64) -> Reply {
+    caller.require_privilege()?;
+    let mut t: PodTarget = caller.read(arg)?;
+    let domain = caller.target(t.domid)?;
+    t.tot_pages = u64::from(frames().domain(domain.id).tot_pages);
+    t.pod_cache_pages = 0;
+    t.pod_entries = 0;
+    caller.write(arg, &t)?;
+    OK
+}

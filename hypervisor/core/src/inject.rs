@@ -1,0 +1,100 @@
+//! What a vCPU gets at its next entry: a pending exception, an NMI, or the highest interrupt it can take.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use radon_cpu::{Event, rflags};
+
+use crate::context::Context;
+use crate::domain::Domain;
+use crate::vcpu::Vcpu;
+
+/// Source of an interrupt about to be delivered.
+enum Source {
+    /// The domain-wide callback vector: no APIC involved, no EOI.
+    Callback(u8),
+    /// The local APIC.
+    Apic(u8),
+}
+
+/// Is the event upcall waiting for delivery by the domain-wide callback vector?
+fn callback_pending(domain: &Domain, vcpu: &Vcpu) -> Option<u8> {
+    let vector = domain.callback_vector.load(Ordering::Relaxed);
+    if vector == 0 || vcpu.upcall_vector.load(Ordering::Relaxed) != 0 {
+        return None;
+    }
+    let info = vcpu.vcpu_info()?;
+    (radon_hw::mem::atomic_u8(info).load(Ordering::Acquire) != 0).then_some(vector)
+}
+
+/// The interrupt with the highest priority, not yet taken.
+fn highest(domain: &Domain, vcpu: &Vcpu) -> Option<Source> {
+    if let Some(vector) = callback_pending(domain, vcpu) {
+        return Some(Source::Callback(vector));
+    }
+    vcpu.apic.lock().highest_pending().map(Source::Apic)
+}
+
+/// Would anything wake this vCPU from HLT, or from a blocking hypercall?
+pub fn deliverable(domain: &Domain, vcpu: &Vcpu, context: &Context) -> bool {
+    if vcpu.nmi_pending.load(Ordering::SeqCst) || context.pending.is_some() {
+        return true;
+    }
+    let interrupts_on = context.backend.rflags() & rflags::IF != 0;
+    interrupts_on && highest(domain, vcpu).is_some()
+}
+
+/// Prepares the next entry. False: the vCPU is halted and there is nothing to wake it.
+pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
+    vcpu.attention.store(false, Ordering::SeqCst);
+    if vcpu.polling.load(Ordering::Acquire) {
+        return false;
+    }
+    sync_tpr_from_guest(vcpu, context);
+    let b = &mut context.backend;
+    if let Some(event) = context.pending.take() {
+        b.inject(event);
+        context.halted = false;
+        let more = highest(domain, vcpu).is_some();
+        context.backend.request_interrupt_window(more);
+        return true;
+    }
+    if vcpu.nmi_pending.swap(false, Ordering::SeqCst) {
+        b.inject(Event::NMI);
+        context.halted = false;
+        return true;
+    }
+    let Some(source) = highest(domain, vcpu) else {
+        b.request_interrupt_window(false);
+        return !context.halted;
+    };
+    if b.rflags() & rflags::IF == 0 {
+        b.request_interrupt_window(true);
+        return !context.halted;
+    }
+    if b.interrupt_shadow() {
+        b.request_interrupt_window(true);
+        return true;
+    }
+    let vector = match source {
+        Source::Callback(vector) => vector,
+        Source::Apic(vector) => {
+            vcpu.apic.lock().ack(vector);
+            vector
+        }
+    };
+    b.inject(Event::interrupt(vector));
+    context.halted = false;
+    let more = highest(domain, vcpu).is_some_and(|s| !matches!(s, Source::Callback(_)));
+    context.backend.request_interrupt_window(more);
+    true
+}
+
+/// CR8 is virtualised by the processor; the local APIC's TPR follows it.
+fn sync_tpr_from_guest(vcpu: &Vcpu, context: &mut Context) {
+    let class = context.backend.tpr_class();
+    let mut apic = vcpu.apic.lock();
+    if apic.tpr() >> 4 != class {
+        apic.set_tpr(class << 4);
+    }
+}

@@ -1,0 +1,176 @@
+//! Changing a domain's guest-physical memory: the p2m entry, the reference that it stands for, and the TLBs, in the
+//! right order.
+//!
+//! An entry owns one reference per frame: a RAM entry the allocation's own, any other kind a counted one. A reference is
+//! given back only after no pCPU can use a stale translation.
+
+use alloc::vec::Vec;
+
+use radon_addr::{Gfn, Mfn};
+use radon_frames::{AllocError, FrameRef, Kind as FrameKind, Request, frames};
+use radon_p2m::{Entry, Flush, Kind, P2mError};
+use xen_abi::Errno;
+
+use crate::domain::{Domain, Dying};
+use crate::run;
+
+/// A p2m error as the guest sees it.
+pub fn p2m_errno(e: P2mError) -> Errno {
+    match e {
+        P2mError::OutOfRange | P2mError::BadOrder | P2mError::Misaligned => Errno::EINVAL,
+        P2mError::NoMemory => Errno::ENOMEM,
+        P2mError::Dying => Errno::ESRCH,
+    }
+}
+
+/// Gives back what an entry that was removed held. After the flush only.
+fn release(domain: &Domain, entry: Entry) {
+    for i in 0..1u64 << entry.order {
+        let Some(mfn) = entry.mfn.checked_add(i) else { return };
+        match entry.kind {
+            Kind::Ram | Kind::RamRo | Kind::RamLogdirty => {
+                let released = frames().release_allocated(mfn, domain.id);
+                debug_assert!(released.is_ok(), "{mfn:?} of {} was not allocated", domain.id);
+            }
+            Kind::Foreign | Kind::GrantRw | Kind::GrantRo | Kind::XenShared => {
+                let put = frames().put(mfn);
+                debug_assert!(put.is_ok(), "{mfn:?} had no reference");
+            }
+            Kind::MmioDirect | Kind::None | Kind::Broken => {}
+        }
+    }
+}
+
+/// Maps `2^order` frames at `gfn`; whatever was there is released. The caller hands over one reference per frame (or
+/// fresh allocations for RAM); on an error it keeps them.
+pub fn place(domain: &Domain, gfn: Gfn, mfn: Mfn, order: u8, kind: Kind) -> Result<(), Errno> {
+    // Most often nothing was there: no allocation then.
+    let mut first: Option<Entry> = None;
+    let mut more: Vec<Entry> = Vec::new();
+    {
+        let mut p2m = domain.p2m.write();
+        let flush = p2m
+            .set(gfn, mfn, order, kind, |_, entry| {
+                if first.is_none() {
+                    first = Some(entry);
+                } else {
+                    more.push(entry);
+                }
+            })
+            .map_err(p2m_errno)?;
+        if flush == Flush::Needed {
+            run::flush_domain_tlb(domain);
+            p2m.reclaim();
+        }
+    }
+    for entry in first.into_iter().chain(more) {
+        release(domain, entry);
+    }
+    Ok(())
+}
+
+/// Unmaps one page and releases what it held. `Ok(None)`: nothing was there.
+pub fn remove(domain: &Domain, gfn: Gfn) -> Result<Option<Entry>, Errno> {
+    remove_if(domain, gfn, |_| true)
+}
+
+/// Unmaps one page if its entry is as the caller wants it.
+pub fn remove_if(
+    domain: &Domain,
+    gfn: Gfn,
+    wanted: impl FnOnce(&Entry) -> bool,
+) -> Result<Option<Entry>, Errno> {
+    let old = {
+        let mut p2m = domain.p2m.write();
+        match p2m.lookup(gfn) {
+            Some(entry) if wanted(&entry) => {}
+            _ => return Ok(None),
+        }
+        let replaced = p2m.remove_page(gfn).map_err(p2m_errno)?;
+        if replaced.flush == Flush::Needed {
+            run::flush_domain_tlb(domain);
+            p2m.reclaim();
+        }
+        replaced.old
+    };
+    if let Some(entry) = old {
+        release(domain, entry);
+    }
+    Ok(old)
+}
+
+/// Unmaps `2^order` pages of the domain's own RAM and frees them. Returns how many 4 KiB pages went.
+pub fn free_ram(domain: &Domain, gfn: Gfn, order: u8) -> Result<u64, Errno> {
+    let mut gone: Vec<Entry> = Vec::new();
+    {
+        let mut p2m = domain.p2m.write();
+        let flush = p2m.remove(gfn, order, |_, entry| gone.push(entry)).map_err(p2m_errno)?;
+        if flush == Flush::Needed {
+            run::flush_domain_tlb(domain);
+            p2m.reclaim();
+        }
+    }
+    let pages = gone.iter().map(|e| 1u64 << e.order).sum();
+    for entry in gone {
+        release(domain, entry);
+    }
+    Ok(pages)
+}
+
+/// Allocates `2^order` zeroed frames for the domain and maps them at `gfn`.
+pub fn populate(domain: &Domain, gfn: Gfn, order: u8, max_addr_bits: u8) -> Result<(), Errno> {
+    if domain.dying() != Dying::No {
+        return Err(Errno::ESRCH);
+    }
+    let request = Request::new(order, domain.id, FrameKind::GuestRam).below(max_addr_bits);
+    let mfn = frames().alloc(request).map_err(|e| match e {
+        AllocError::BadRequest => Errno::EINVAL,
+        _ => Errno::ENOMEM,
+    })?;
+    place(domain, gfn, mfn, order, Kind::Ram).inspect_err(|_| {
+        for i in 0..1u64 << order {
+            if let Some(m) = mfn.checked_add(i) {
+                let _ = frames().release_allocated(m, domain.id);
+            }
+        }
+    })
+}
+
+/// A counted reference to the RAM frame behind `gfn`, whoever owns it; `write` demands a writable entry.
+pub fn get_frame(domain: &Domain, gfn: Gfn, write: bool) -> Result<FrameRef, Errno> {
+    let p2m = domain.p2m.read();
+    let entry = p2m.lookup(gfn).ok_or(Errno::EINVAL)?;
+    let ok = if write { entry.kind.is_writable_ram() } else { entry.kind.is_ram() };
+    if !ok {
+        return Err(Errno::EINVAL);
+    }
+    frames().get_any(entry.mfn).map_err(|_| Errno::EINVAL)
+}
+
+/// Maps a frame of which the caller holds a counted reference, which the entry takes over.
+pub fn place_referenced(domain: &Domain, gfn: Gfn, frame: FrameRef, kind: Kind) -> Result<(), Errno> {
+    let mfn = frame.mfn();
+    place(domain, gfn, mfn, 0, kind)?;
+    let _ = frame.into_raw();
+    Ok(())
+}
+
+/// Moves one page of the domain's own RAM to another gfn; what was there is released.
+pub fn relocate(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
+    let old = {
+        let mut p2m = domain.p2m.write();
+        let entry = p2m.lookup(from).filter(|e| e.kind == Kind::Ram).ok_or(Errno::EINVAL)?;
+        let replaced = p2m.set_page(to, entry.mfn, Kind::Ram).map_err(p2m_errno)?;
+        // The page is reachable twice for a moment, both times by its owner.
+        let removed = p2m.remove_page(from).map_err(p2m_errno)?;
+        if (replaced.flush | removed.flush) == Flush::Needed {
+            run::flush_domain_tlb(domain);
+            p2m.reclaim();
+        }
+        replaced.old
+    };
+    if let Some(entry) = old {
+        release(domain, entry);
+    }
+    Ok(())
+}

@@ -1,0 +1,359 @@
+//! The loop of a pCPU: choose a vCPU, run it until its time is up or it has nothing to do, choose the next.
+//!
+//! # Life of an exit
+//! `backend.run()` returns with interrupts off. If the exit says so, a window lets the pending physical interrupt in
+//! (its handler only sets flags). Then the exit's handler runs to completion; due timers fire; a pause, a reschedule
+//! request or a block ends the vCPU's turn; otherwise events are injected and the guest is entered again.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use radon_addr::{CpuId, Ns};
+use radon_cpu::Exit;
+use radon_hw::lock::{SpinLock, rank};
+use radon_hw::percpu::PerCpu;
+use radon_hw::{cpu, ipi, irq, time};
+use radon_sched::Scheduler;
+
+use crate::context::Context;
+use crate::domain::Domain;
+use crate::runstate::State;
+use crate::vcpu::Vcpu;
+use crate::{exits, inject, timers};
+
+/// The scheduler of the machine.
+pub static SCHEDULER: SpinLock<Scheduler<Arc<Vcpu>>> = SpinLock::new(rank::SCHED, Scheduler::new());
+
+/// Flags of one pCPU.
+struct Local {
+    /// Somebody wants the scheduler to look again.
+    reschedule: AtomicBool,
+    /// Deadline the hardware timer is armed for.
+    armed: AtomicU64,
+    /// vCPU whose extended state is in the registers (key), for skipping reloads.
+    fpu_owner: AtomicU64,
+}
+
+impl Local {
+    const fn new() -> Local {
+        Local {
+            reschedule: AtomicBool::new(false),
+            armed: AtomicU64::new(u64::MAX),
+            fpu_owner: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+static LOCAL: PerCpu<Local> = PerCpu::new([const { Local::new() }; cpu::MAX_CPUS]);
+
+/// Timers of vCPUs that are not loaded, per pCPU on which they were last: (deadline, vCPU key).
+type Sleepers = SpinLock<BTreeMap<(Ns, u64), Weak<Vcpu>>>;
+static SLEEPERS: PerCpu<Sleepers> =
+    PerCpu::new([const { SpinLock::new(rank::TIMER, BTreeMap::new()) }; cpu::MAX_CPUS]);
+
+/// Makes a pCPU look at its scheduler again soon.
+pub fn poke(target: CpuId) {
+    LOCAL.of(target).reschedule.store(true, Ordering::SeqCst);
+    if target != cpu::this() {
+        ipi::kick(target);
+    }
+}
+
+/// The vCPU's conditions to run may have changed: tells the scheduler.
+pub fn reschedule(vcpu: &Arc<Vcpu>) {
+    let Some(domain) = vcpu.domain() else { return };
+    let now = time::now();
+    let target = {
+        let mut scheduler = SCHEDULER.lock();
+        if vcpu.runnable(&domain) {
+            scheduler.wake(vcpu.key(), now)
+        } else {
+            scheduler.sleep(vcpu.key(), now);
+            vcpu.running_on()
+        }
+    };
+    if let Some(target) = target {
+        poke(target);
+    }
+}
+
+/// Something arrived for the vCPU: ends its block, or makes it leave guest mode to take the event.
+pub fn kick(vcpu: &Arc<Vcpu>) {
+    vcpu.attention.store(true, Ordering::SeqCst);
+    if vcpu.clear_blocked() {
+        reschedule(vcpu);
+    } else if let Some(target) = vcpu.running_on()
+        && target != cpu::this()
+    {
+        ipi::kick(target);
+    }
+}
+
+/// The vCPU gives up its pCPU for now.
+pub fn yield_vcpu(vcpu: &Arc<Vcpu>) {
+    SCHEDULER.lock().yield_now(vcpu.key());
+    LOCAL.this().reschedule.store(true, Ordering::SeqCst);
+}
+
+/// Waits until no pCPU has the vCPU loaded. It must have been made unable to run.
+pub fn wait_descheduled(vcpu: &Arc<Vcpu>) {
+    while let Some(target) = vcpu.running_on() {
+        if target == cpu::this() {
+            return; // the caller's own vCPU: it leaves when its hypercall is done
+        }
+        poke(target);
+        cpu::pause();
+    }
+}
+
+/// Pauses a domain and waits until none of its vCPUs runs (but the caller's own).
+pub fn pause_domain(domain: &Arc<Domain>) {
+    domain.add_pause();
+    settle_domain(domain);
+}
+
+/// Tells the scheduler about all vCPUs of a domain that has become unable to run, and waits for them to stop.
+pub fn settle_domain(domain: &Arc<Domain>) {
+    for v in domain.vcpus() {
+        reschedule(v);
+    }
+    for v in domain.vcpus() {
+        wait_descheduled(v);
+    }
+}
+
+/// Takes one reason to be paused away and lets the domain go on if it was the last.
+pub fn unpause_domain(domain: &Arc<Domain>) {
+    if domain.remove_pause() && domain.may_run() {
+        for v in domain.vcpus() {
+            reschedule(v);
+        }
+    }
+}
+
+/// Pauses one vCPU and waits until it stopped.
+pub fn pause_vcpu(vcpu: &Arc<Vcpu>) {
+    vcpu.pause();
+    reschedule(vcpu);
+    wait_descheduled(vcpu);
+}
+
+/// Opposite of [`pause_vcpu`].
+pub fn unpause_vcpu(vcpu: &Arc<Vcpu>) {
+    if vcpu.unpause() {
+        reschedule(vcpu);
+    }
+}
+
+/// Rights were taken from a domain's p2m: no pCPU uses an older translation of it when this returns.
+pub fn flush_domain_tlb(domain: &Domain) {
+    let generation = domain.tlb_generation.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+    for v in domain.vcpus() {
+        if v.uses_older_than(generation) {
+            if let Some(target) = v.running_on() {
+                ipi::kick(target);
+            }
+            while v.uses_older_than(generation) {
+                cpu::pause();
+            }
+        }
+    }
+}
+
+/// The life of a pCPU once the machine is up.
+pub fn cpu_loop() -> ! {
+    let this = cpu::this();
+    loop {
+        step(this);
+    }
+}
+
+/// One decision of the scheduler and what follows from it.
+fn step(this: CpuId) {
+    let local = LOCAL.this();
+    local.reschedule.store(false, Ordering::SeqCst);
+    let now = time::now();
+    wake_sleepers(now);
+    let decision = SCHEDULER.lock().schedule(this, now);
+    match decision.next {
+        Some(vcpu) => run_vcpu(this, &vcpu, decision.until),
+        None => idle(this),
+    }
+}
+
+/// Nothing to run: scrubs freed memory, then halts until an interrupt.
+fn idle(this: CpuId) {
+    let local = LOCAL.this();
+    if radon_frames::frames().scrub_some(64) {
+        return;
+    }
+    crate::console::poll_input();
+    let deadline = SLEEPERS.of(this).lock().keys().next().map_or(Ns::new(u64::MAX), |k| k.0);
+    arm(local, deadline.min(crate::console::next_poll()));
+    if !local.reschedule.load(Ordering::SeqCst) {
+        cpu::halt_until_interrupt();
+    }
+    local.armed.store(u64::MAX, Ordering::Relaxed);
+}
+
+/// Programs this pCPU's timer if the deadline differs from the one in force.
+fn arm(local: &Local, deadline: Ns) {
+    if local.armed.swap(deadline.raw(), Ordering::Relaxed) != deadline.raw() {
+        time::arm((deadline.raw() != u64::MAX).then_some(deadline));
+    }
+}
+
+/// Fires the timers of vCPUs that sleep here.
+fn wake_sleepers(now: Ns) {
+    loop {
+        let sleeper = {
+            let mut queue = SLEEPERS.this().lock();
+            match queue.first_key_value() {
+                Some((&(deadline, _), _)) if deadline <= now => queue.pop_first().map(|e| e.1),
+                _ => None,
+            }
+        };
+        let Some(sleeper) = sleeper else { return };
+        if let Some(vcpu) = sleeper.upgrade() {
+            timers::fire(&vcpu, now);
+            if vcpu.running_on().is_none() {
+                queue_timer(&vcpu);
+            }
+        }
+    }
+}
+
+/// Puts an unloaded vCPU's next deadline into this pCPU's queue.
+fn queue_timer(vcpu: &Arc<Vcpu>) {
+    let deadline = vcpu.next_deadline();
+    if deadline.raw() != u64::MAX {
+        SLEEPERS.this().lock().insert((deadline, vcpu.key()), Arc::downgrade(vcpu));
+        vcpu.queued_deadline.store(deadline.raw(), Ordering::Relaxed);
+        vcpu.queued_on.store(cpu::this().raw(), Ordering::Relaxed);
+    }
+}
+
+/// Takes a vCPU's deadline out of the queue it was put into.
+fn unqueue_timer(vcpu: &Arc<Vcpu>) {
+    let deadline = vcpu.queued_deadline.swap(u64::MAX, Ordering::Relaxed);
+    if deadline != u64::MAX {
+        let at = CpuId::new(vcpu.queued_on.load(Ordering::Relaxed));
+        SLEEPERS.of(at).lock().remove(&(Ns::new(deadline), vcpu.key()));
+    }
+}
+
+/// A timer of an unloaded vCPU was changed by somebody else (toolstack): queue it anew.
+pub fn requeue_timer(vcpu: &Arc<Vcpu>) {
+    if vcpu.running_on().is_none() {
+        unqueue_timer(vcpu);
+        queue_timer(vcpu);
+    }
+}
+
+/// One turn of a vCPU on this pCPU.
+fn run_vcpu(this: CpuId, vcpu: &Arc<Vcpu>, until: Ns) {
+    let Some(domain) = vcpu.domain() else { return };
+    vcpu.set_running_on(Some(this));
+    unqueue_timer(vcpu);
+    let mut context = vcpu.context.lock();
+    load(this, &domain, vcpu, &mut context);
+    let local = LOCAL.this();
+    loop {
+        let now = time::now();
+        if now >= vcpu.next_deadline() {
+            timers::fire(vcpu, now);
+        }
+        if local.reschedule.load(Ordering::SeqCst) || now >= until || !vcpu.runnable(&domain) {
+            break;
+        }
+        if !inject::prepare(&domain, vcpu, &mut context) {
+            // Halted with nothing to deliver.
+            if block(&domain, vcpu, &mut context) {
+                break;
+            }
+            continue;
+        }
+        arm(local, until.min(vcpu.next_deadline()));
+        if let Some(exit) = enter(&domain, vcpu, &mut context) {
+            exits::handle(&domain, vcpu, &mut context, exit);
+        }
+    }
+    unload(this, &domain, vcpu, &mut context);
+    drop(context);
+    let now = time::now();
+    queue_timer(vcpu);
+    vcpu.set_running_on(None);
+    let mut scheduler = SCHEDULER.lock();
+    if !vcpu.runnable(&domain) {
+        scheduler.sleep(vcpu.key(), now);
+    }
+}
+
+/// Enters the guest once. `None`: work turned up between the last look and the entry.
+fn enter(domain: &Domain, vcpu: &Arc<Vcpu>, context: &mut Context) -> Option<Exit> {
+    let generation = domain.tlb_generation.load(Ordering::SeqCst);
+    vcpu.enter_guest(generation);
+    fence(Ordering::SeqCst);
+    if domain.tlb_generation.load(Ordering::SeqCst) != generation || vcpu.attention.load(Ordering::SeqCst) {
+        vcpu.leave_guest();
+        return None;
+    }
+    if context.tlb_generation != generation {
+        context.backend.flush_tlb();
+        context.tlb_generation = generation;
+    }
+    let exit = context.backend.run();
+    vcpu.leave_guest();
+    context.pending = context.backend.interrupted_event();
+    match exit {
+        Exit::Interrupt | Exit::Nmi => {
+            irq::window();
+            crate::hardware::forward_interrupts();
+            None
+        }
+        other => Some(other),
+    }
+}
+
+/// The vCPU waits. Returns false if something arrived meanwhile.
+pub fn block(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
+    vcpu.set_blocked();
+    if inject::deliverable(domain, vcpu, context) || vcpu.next_deadline() <= time::now() {
+        vcpu.clear_blocked();
+        return false;
+    }
+    true
+}
+
+fn load(this: CpuId, domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
+    let now = time::now();
+    let moved = vcpu.last_cpu.swap(this.raw(), Ordering::Relaxed) != this.raw();
+    if moved || !context.loaded_before {
+        context.backend.migrated();
+        context.loaded_before = true;
+    }
+    let local = LOCAL.this();
+    if moved || local.fpu_owner.swap(vcpu.key(), Ordering::Relaxed) != vcpu.key() {
+        context.fpu.restore(context.xcr0);
+    }
+    local.fpu_owner.store(vcpu.key(), Ordering::Relaxed);
+    crate::msr::load_host_visible(context);
+    vcpu.runstate.lock().change(State::Running, now);
+    crate::clock::publish(domain, vcpu, context);
+    crate::clock::publish_runstate(domain, vcpu, context);
+}
+
+fn unload(_this: CpuId, domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
+    context.fpu.save();
+    let now = time::now();
+    let state = if vcpu.is_blocked() {
+        State::Blocked
+    } else if vcpu.runnable(domain) {
+        State::Runnable
+    } else {
+        State::Offline
+    };
+    vcpu.runstate.lock().change(state, now);
+    crate::clock::publish_runstate(domain, vcpu, context);
+}
