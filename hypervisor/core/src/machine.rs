@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use radon_addr::{CpuId, Maddr};
+use radon_addr::{CpuId, Maddr, Mfn, PAGE_SIZE};
 use radon_bootproto::MemRegion;
 use radon_hw::{cpu, port};
 use radon_svm::Machine as SvmMachine;
@@ -54,6 +54,16 @@ pub fn e820() -> &'static [[u8; 20]] {
 pub fn is_host_ram(at: Maddr) -> bool {
     facts().is_none_or(|f| {
         f.memory.iter().any(|r| r.kind == radon_bootproto::MemKind::Ram && r.start <= at && at < r.end())
+    })
+}
+
+/// Is any of these frames RAM (whoever owns it)?
+pub fn host_ram_overlaps(first: Mfn, count: u64) -> bool {
+    let start = first.maddr().raw();
+    let end = start.saturating_add(count.saturating_mul(PAGE_SIZE as u64));
+    facts().is_none_or(|f| {
+        let ram = f.memory.iter().filter(|r| r.kind == radon_bootproto::MemKind::Ram);
+        ram.into_iter().any(|r| r.start.raw() < end && start < r.end().raw())
     })
 }
 

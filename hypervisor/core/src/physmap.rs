@@ -24,7 +24,7 @@ pub fn p2m_errno(e: P2mError) -> Errno {
 }
 
 /// Gives back what an entry that was removed held. After the flush only.
-fn release(domain: &Domain, entry: Entry) {
+pub(crate) fn release(domain: &Domain, entry: Entry) {
     for i in 0..1u64 << entry.order {
         let Some(mfn) = entry.mfn.checked_add(i) else { return };
         match entry.kind {

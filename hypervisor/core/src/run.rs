@@ -193,6 +193,7 @@ fn idle(this: CpuId) {
     arm(local, deadline.min(crate::console::next_poll()));
     if !local.reschedule.load(Ordering::SeqCst) {
         cpu::halt_until_interrupt();
+        crate::hardware::forward_interrupts();
     }
     local.armed.store(u64::MAX, Ordering::Relaxed);
 }

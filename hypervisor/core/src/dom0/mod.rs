@@ -10,15 +10,12 @@ use radon_addr::{DomId, Gfn, Gpa, Maddr, Mfn, PAGE_SIZE, VcpuId};
 use radon_bootproto::{BootInfo, MemKind, Module};
 use radon_cmdline::Options;
 use radon_frames::{Contents, Kind as FrameKind, frames};
-use radon_hw::lock::{SpinLock, rank};
-use radon_hw::{ioapic, mem};
+use radon_hw::mem;
 use radon_kernel::{Dom0Memory, Dom0Request, LoadPlan, MemType, Placement, Region, StartInfo, StartInfoParams};
 use radon_p2m::Kind;
 use radon_policy::Policy;
-use radon_vapic::IoApic as VirtualIoApic;
 
 use crate::domain::{Config, Domain};
-use crate::hardware::HardwareState;
 use crate::{create, hardware, physmap, run, vcpu_state};
 
 /// Why dom0 could not be built: shown on the console before the machine stops.
@@ -101,31 +98,9 @@ fn new_domain(input: &Input<'_>) -> Result<(u32, Arc<Domain>), Failure> {
     };
     let domain = create::create(DomId::DOM0, config, [0; 16], Policy::hardware_domain())?;
     let ports = create::port_map(|p| !hardware::port_is_kept(p))?;
-    domain.hardware.call_once(|| hardware_state(input));
+    hardware::attach(&domain, input.acpi);
     create::create_vcpus(&domain, vcpus, Some(ports))?;
     Ok((vcpus, domain))
-}
-
-/// Virtual IO-APICs like the machine's own; emulated and hidden pages.
-fn hardware_state(input: &Input<'_>) -> HardwareState {
-    let mut ioapics = Vec::new();
-    let mut trapped = alloc::vec![(Gpa::new(radon_vapic::LAPIC_ADDRESS), PAGE_SIZE as u64)];
-    let mut index = 0;
-    while let Some((at, gsi_base, pins)) = ioapic::describe(index) {
-        let model = VirtualIoApic::new(index as u8, gsi_base, pins.min(240) as u8, 0x11, true);
-        trapped.push((Gpa::new(at.raw()), PAGE_SIZE as u64));
-        ioapics.push((at, model));
-        index += 1;
-    }
-    if let Some((tables, reader)) = input.acpi {
-        if let Ok(Some(hpet)) = tables.hpet(&reader) {
-            trapped.push((Gpa::new(hpet.base.raw()), PAGE_SIZE as u64));
-        }
-        if let Ok(segments) = tables.mcfg(&reader) {
-            trapped.extend(segments.iter().filter_map(|s| s.range()).map(|(at, n)| (Gpa::new(at.raw()), n)));
-        }
-    }
-    HardwareState { ioapics: SpinLock::new(rank::VAPIC, ioapics), trapped }
 }
 
 /// Host memory in the layout module's terms.
