@@ -176,21 +176,22 @@ fn step(this: CpuId) {
     let now = time::now();
     wake_sleepers(now);
     let decision = SCHEDULER.lock().schedule(this, now);
+    decision.poke.iter().for_each(poke);
     match decision.next {
         Some(vcpu) => run_vcpu(this, &vcpu, decision.until),
-        None => idle(this),
+        None => idle(this, decision.until),
     }
 }
 
 /// Nothing to run: scrubs freed memory, then halts until an interrupt.
-fn idle(this: CpuId) {
+fn idle(this: CpuId, until: Ns) {
     let local = LOCAL.this();
     if radon_frames::frames().scrub_some(64) {
         return;
     }
     crate::console::poll_input();
     let deadline = SLEEPERS.of(this).lock().keys().next().map_or(Ns::new(u64::MAX), |k| k.0);
-    arm(local, deadline.min(crate::console::next_poll()));
+    arm(local, deadline.min(until).min(crate::console::next_poll()));
     if !local.reschedule.load(Ordering::SeqCst) {
         cpu::halt_until_interrupt();
         crate::hardware::forward_interrupts();
@@ -329,7 +330,8 @@ pub fn block(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> b
 
 fn load(this: CpuId, domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
     let now = time::now();
-    let moved = vcpu.last_cpu.swap(this.raw(), Ordering::Relaxed) != this.raw();
+    // State given to the vCPU from outside (toolstack, or its very first) is not what this pCPU may still hold of it.
+    let moved = vcpu.last_cpu.swap(this.raw(), Ordering::Relaxed) != this.raw() || !context.loaded_before;
     if moved || !context.loaded_before {
         context.backend.migrated();
         context.loaded_before = true;
