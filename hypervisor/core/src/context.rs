@@ -3,14 +3,37 @@
 
 use alloc::boxed::Box;
 
-use radon_addr::{Maddr, Ns};
+use radon_addr::{Maddr, Mfn, Ns};
 use radon_cpu::{Backend, Event};
+use radon_frames::frames;
 use radon_hw::fpu::FpuState;
+
+/// Frames of the hypervisor's heap, freed when dropped.
+pub struct OwnedFrames {
+    first: Mfn,
+    order: u8,
+}
+
+impl OwnedFrames {
+    /// `2^order` frames from `first` on, allocated as one block.
+    pub fn new(first: Mfn, order: u8) -> OwnedFrames {
+        OwnedFrames { first, order }
+    }
+}
+
+impl Drop for OwnedFrames {
+    fn drop(&mut self) {
+        let freed = frames().free(self.first, self.order);
+        debug_assert!(freed.is_ok(), "{:?} was not ours", self.first);
+    }
+}
 
 /// Register state of one vCPU.
 pub struct Context {
     /// The processor half.
     pub backend: Box<dyn Backend>,
+    /// The frame of its control structure; dropped after the back end.
+    pub control_frame: OwnedFrames,
     /// Extended state (x87, SSE, AVX).
     pub fpu: Box<FpuState>,
     /// XCR0 as the guest set it.

@@ -17,7 +17,7 @@ use radon_vapic::LocalApic;
 use spin::Once;
 use xen_abi::Errno;
 
-use crate::context::{Context, FetchMemo, Msrs};
+use crate::context::{Context, FetchMemo, Msrs, OwnedFrames};
 use crate::domain::{Config, Domain, Parts};
 use crate::vcpu::Vcpu;
 use crate::{clock, domains, machine, run};
@@ -29,7 +29,7 @@ const VCPU_INFO_SIZE: u64 = 64;
 /// Most vCPUs of one domain.
 pub const MAX_VCPUS: u32 = 128;
 /// Guest-physical address width offered.
-const GPA_BITS: u8 = 48;
+pub const GPA_BITS: u8 = 48;
 
 /// Permission maps shared by all guests.
 struct SharedMaps {
@@ -133,11 +133,12 @@ pub fn create_vcpus(domain: &Arc<Domain>, count: u32, ports: Option<Maddr>) -> R
 fn new_vcpu(domain: &Arc<Domain>, id: VcpuId, ports: Option<Maddr>) -> Result<Vcpu, Errno> {
     let maps = shared_maps()?;
     let root = domain.p2m.read().root().ok_or(Errno::ESRCH)?;
-    let vmcb = heap_frames(0)?.maddr();
     let svm = machine::facts().map(|f| f.svm).ok_or(Errno::ENODEV)?;
-    let backend = SvmVcpu::new(svm, vmcb, ports.unwrap_or(maps.ports), maps.msrs, root.maddr());
+    let vmcb = heap_frames(0)?;
+    let backend = SvmVcpu::new(svm, vmcb.maddr(), ports.unwrap_or(maps.ports), maps.msrs, root.maddr());
     let context = Context {
         backend: Box::new(backend),
+        control_frame: OwnedFrames::new(vmcb, 0),
         fpu: Box::new(FpuState::new()),
         xcr0: 1,
         pending: None,

@@ -122,6 +122,14 @@ pub struct Domain {
     /// Watchdog timers.
     pub watchdogs: crate::watchdog::Watchdogs,
     next_shutdown_code: AtomicU32,
+    /// Notes of the toolstack.
+    pub toolstack: SpinLock<crate::domctl::ToolstackState>,
+    /// Progress of its tear-down.
+    pub teardown: SpinLock<crate::destroy::Teardown>,
+    /// The page of `shared_info` has been given back.
+    pub shared_info_released: AtomicBool,
+    /// It has been taken off the list.
+    pub reaped: AtomicBool,
 }
 
 const NOT_SHUT_DOWN: u32 = u32::MAX;
@@ -182,6 +190,10 @@ impl Domain {
             shared_places: SpinLock::new(rank::LIFECYCLE, BTreeMap::new()),
             watchdogs: crate::watchdog::Watchdogs::new(),
             next_shutdown_code: AtomicU32::new(NOT_SHUT_DOWN),
+            toolstack: SpinLock::new(rank::LIFECYCLE, Default::default()),
+            teardown: SpinLock::new(rank::LIFECYCLE, Default::default()),
+            shared_info_released: AtomicBool::new(false),
+            reaped: AtomicBool::new(false),
         }
     }
 
@@ -254,6 +266,7 @@ impl Domain {
     }
     /// Forgets the shutdown (resume after suspend).
     pub fn clear_shutdown(&self) -> bool {
+        self.next_shutdown_code.store(NOT_SHUT_DOWN, Ordering::Relaxed);
         self.shutdown.swap(NOT_SHUT_DOWN, Ordering::AcqRel) != NOT_SHUT_DOWN
     }
 

@@ -8,7 +8,7 @@ use radon_grant::{Access, FrameKind as TableKind, FrameRequest, GntStatus, Mappi
 use radon_p2m::Kind;
 use xen_abi::Errno;
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Dying};
 use crate::{domains, physmap};
 
 /// A frame for a domain's grant table.
@@ -22,7 +22,10 @@ fn kind(status: bool) -> TableKind {
 
 /// Frame `index` of a domain's grant table (or of its status words); the table grows as needed.
 pub fn table_frame(domain: &Arc<Domain>, index: u32, status: bool) -> Result<Mfn, Errno> {
-    domain.grants.lock().frame(kind(status), index, || new_frame(domain))
+    domain.grants.lock().frame(kind(status), index, || {
+        // A dying domain's table must not grow behind its tear-down.
+        if domain.dying() == Dying::No { new_frame(domain) } else { None }
+    })
 }
 
 /// Most frames there can ever be.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod console;
 pub mod context;
 pub mod create;
+pub mod destroy;
 pub mod dom0;
 pub mod domain;
 pub mod domains;

@@ -247,6 +247,7 @@ fn start_first_vcpu(domain: &Arc<Domain>, entry: Gpa, start_info: Gpa) -> Result
     vcpu_state::pvh_entry(&mut vcpu.context.lock(), entry.raw(), start_info.raw());
     vcpu.set_up(true);
     radon_hw::info!("dom0: entry {entry:x}, start info {start_info:x}, {} vCPUs", domain.vcpus().len());
+    domain.controller_pauses.store(0, core::sync::atomic::Ordering::SeqCst);
     run::unpause_domain(domain);
     Ok(())
 }

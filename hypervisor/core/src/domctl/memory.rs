@@ -1,0 +1,62 @@
+//! How much memory a domain may have, and the pool its page tables are said to come from.
+
+use alloc::sync::Arc;
+
+use radon_frames::frames;
+use xen_abi::Errno;
+use xen_abi::domctl::{
+    Domctl, DomctlMaxMem, DomctlPagingMempool, DomctlShadowOp, XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION,
+    XEN_DOMCTL_SHADOW_OP_OFF, XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION,
+};
+
+use super::{Outcome, Result};
+use crate::domain::Domain;
+
+/// KiB in a page, as a shift.
+const PAGE_KIB_SHIFT: u32 = 2;
+/// Bytes in a MiB, as a shift.
+const MIB_SHIFT: u32 = 20;
+/// Bytes in a page less one.
+const PAGE_MASK: u64 = 0xfff;
+
+/// `XEN_DOMCTL_max_mem`. May be below what the domain has: then it only cannot grow.
+pub fn max_mem(domain: &Arc<Domain>, op: &Domctl) -> Result {
+    let wanted: DomctlMaxMem = op.payload();
+    frames().set_max_pages(domain.id, wanted.max_memkb >> PAGE_KIB_SHIFT);
+    Ok(Outcome::Done)
+}
+
+/// `XEN_DOMCTL_set_paging_mempool_size`: noted and reported; page tables come from the heap.
+pub fn set_pool(domain: &Arc<Domain>, op: &Domctl) -> Result {
+    let pool: DomctlPagingMempool = op.payload();
+    if pool.size & PAGE_MASK != 0 {
+        return Err(Errno::EINVAL);
+    }
+    domain.toolstack.lock().pool_bytes = pool.size;
+    Ok(Outcome::Done)
+}
+
+/// `XEN_DOMCTL_get_paging_mempool_size`.
+pub fn get_pool(domain: &Arc<Domain>, op: &mut Domctl) -> Result {
+    let size = domain.toolstack.lock().pool_bytes;
+    op.set_payload(&DomctlPagingMempool { size });
+    Ok(Outcome::Back)
+}
+
+/// `XEN_DOMCTL_shadow_op`: the pool in MiB. There is no log-dirty mode: migration copies a suspended domain.
+pub fn shadow_op(domain: &Arc<Domain>, op: &mut Domctl) -> Result {
+    let mut s: DomctlShadowOp = op.payload();
+    match s.op {
+        XEN_DOMCTL_SHADOW_OP_OFF => Ok(Outcome::Done),
+        XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION => {
+            domain.toolstack.lock().pool_bytes = u64::from(s.mb) << MIB_SHIFT;
+            Ok(Outcome::Back)
+        }
+        XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION => {
+            s.mb = u32::try_from(domain.toolstack.lock().pool_bytes >> MIB_SHIFT).unwrap_or(u32::MAX);
+            op.set_payload(&s);
+            Ok(Outcome::Back)
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
