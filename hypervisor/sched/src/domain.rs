@@ -173,6 +173,9 @@ impl<P: Clone> Scheduler<P> {
             self.set_parked(key, false);
             self.enqueue(key);
         }
+        if let Some(d) = self.domains.get_mut(&dom) {
+            d.parked = 0;
+        }
     }
 
     /// Marks a unit as waiting for budget, or not.
