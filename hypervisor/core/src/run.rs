@@ -33,6 +33,8 @@ struct Local {
     armed: AtomicU64,
     /// vCPU whose extended state is in the registers (key), for skipping reloads.
     fpu_owner: AtomicU64,
+    /// Time halted, ns.
+    idle_ns: AtomicU64,
 }
 
 impl Local {
@@ -41,6 +43,7 @@ impl Local {
             reschedule: AtomicBool::new(false),
             armed: AtomicU64::new(u64::MAX),
             fpu_owner: AtomicU64::new(u64::MAX),
+            idle_ns: AtomicU64::new(0),
         }
     }
 }
@@ -193,10 +196,17 @@ fn idle(this: CpuId, until: Ns) {
     let deadline = SLEEPERS.of(this).lock().keys().next().map_or(Ns::new(u64::MAX), |k| k.0);
     arm(local, deadline.min(until).min(crate::console::next_poll()));
     if !local.reschedule.load(Ordering::SeqCst) {
+        let from = time::now();
         cpu::halt_until_interrupt();
+        local.idle_ns.fetch_add(time::now().since(from), Ordering::Relaxed);
         crate::hardware::forward_interrupts();
     }
     local.armed.store(u64::MAX, Ordering::Relaxed);
+}
+
+/// How long a pCPU has been halted for want of work.
+pub fn idle_time_ns(cpu: CpuId) -> u64 {
+    LOCAL.of(cpu).idle_ns.load(Ordering::Relaxed)
 }
 
 /// Programs this pCPU's timer if the deadline differs from the one in force.
