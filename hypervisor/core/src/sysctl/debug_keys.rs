@@ -133,10 +133,21 @@ fn dump_grants() {
 
 fn dump_memory() {
     let f = frames();
-    info!("Free {} of {} pages, claimed {}, to be scrubbed {}", f.free_pages(), f.total_pages(), f.outstanding_claims(), f.scrub_pending());
+    info!(
+        "Free {} of {} pages, claimed {}, to be scrubbed {}",
+        f.free_pages(),
+        f.total_pages(),
+        f.outstanding_claims(),
+        f.scrub_pending()
+    );
     info!("Free blocks by order: {:?}", f.free_blocks());
 }
 
 fn dump_time() {
-    info!("System time {} ns, TSC {} kHz, wall clock {} ns", time::now().raw(), time::tsc_khz(), time::wall_clock_ns());
+    info!(
+        "System time {} ns, TSC {} kHz, wall clock {} ns",
+        time::now().raw(),
+        time::tsc_khz(),
+        time::wall_clock_ns()
+    );
 }

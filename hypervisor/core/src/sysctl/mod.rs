@@ -57,7 +57,9 @@ fn run(caller: &Caller<'_>, op: &mut Sysctl) -> Result {
         s::XEN_SYSCTL_GET_CPU_LEVELLING_CAPS => cpu_policy::levelling_caps(op),
         // No frequency or idle-state driver.
         s::XEN_SYSCTL_GET_PMSTAT | s::XEN_SYSCTL_PM_OP => Err(Errno::ENODEV),
-        s::XEN_SYSCTL_CPU_HOTPLUG | s::XEN_SYSCTL_COVERAGE_OP | s::XEN_SYSCTL_PAGE_OFFLINE_OP => Err(Errno::EOPNOTSUPP),
+        s::XEN_SYSCTL_CPU_HOTPLUG | s::XEN_SYSCTL_COVERAGE_OP | s::XEN_SYSCTL_PAGE_OFFLINE_OP => {
+            Err(Errno::EOPNOTSUPP)
+        }
         s::XEN_SYSCTL_PSR_CMT_OP | s::XEN_SYSCTL_PSR_ALLOC => Err(Errno::ENODEV),
         // Trace buffers, performance counters, lock profile, live patches.
         _ => Err(Errno::ENOSYS),

@@ -5,8 +5,8 @@ use radon_frames::frames;
 use radon_hw::{cpu, time};
 use radon_policy::Policy;
 use xen_abi::sysctl::{
-    Sysctl, SysctlPhysinfo, XEN_SYSCTL_PHYSCAP_GNTTAB_V1, XEN_SYSCTL_PHYSCAP_GNTTAB_V2, XEN_SYSCTL_PHYSCAP_HAP,
-    XEN_SYSCTL_PHYSCAP_HVM,
+    Sysctl, SysctlPhysinfo, XEN_SYSCTL_PHYSCAP_GNTTAB_V1, XEN_SYSCTL_PHYSCAP_GNTTAB_V2,
+    XEN_SYSCTL_PHYSCAP_HAP, XEN_SYSCTL_PHYSCAP_HVM,
 };
 use zerocopy::FromZeros;
 
@@ -48,7 +48,11 @@ pub fn get(op: &mut Sysctl) -> Result {
 /// RAM of the machine, the hypervisor's own included.
 pub fn total_pages() -> u64 {
     let ram = |f: &'static machine::Facts| {
-        f.memory.iter().filter(|r| r.kind == MemKind::Ram).map(|r| r.end().raw().saturating_sub(r.start.raw())).sum()
+        f.memory
+            .iter()
+            .filter(|r| r.kind == MemKind::Ram)
+            .map(|r| r.end().raw().saturating_sub(r.start.raw()))
+            .sum()
     };
     machine::facts().map_or(frames().total_pages(), |f| {
         let bytes: u64 = ram(f);

@@ -6,7 +6,8 @@ use radon_hw::{cpu, cpuid};
 use xen_abi::Errno;
 use xen_abi::physdev::PhysdevPciDevice;
 use xen_abi::sysctl::{
-    Sysctl, SysctlCputopo, SysctlCputopoinfo, SysctlMeminfo, SysctlNumainfo, SysctlPcitopoinfo, XEN_INVALID_NODE_ID,
+    Sysctl, SysctlCputopo, SysctlCputopoinfo, SysctlMeminfo, SysctlNumainfo, SysctlPcitopoinfo,
+    XEN_INVALID_NODE_ID,
 };
 
 use super::Result;
@@ -133,7 +134,10 @@ mod tests {
         // 16 threads of 8 cores, 4 bits.
         let d = Division::from_registers(0x400f, 2);
         assert_eq!(d, Division { socket_bits: 4, threads: 2 });
-        assert_eq!([0, 1, 2, 15, 16, 19].map(|id| d.place(id)), [(0, 0), (0, 0), (1, 0), (7, 0), (0, 1), (1, 1)]);
+        assert_eq!(
+            [0, 1, 2, 15, 16, 19].map(|id| d.place(id)),
+            [(0, 0), (0, 0), (1, 0), (7, 0), (0, 1), (1, 1)]
+        );
         // Number of bits from the number of threads: 6 need 3.
         assert_eq!(Division::from_registers(5, 1).socket_bits, 3);
         let one = Division::from_registers(0, 1);
