@@ -126,6 +126,21 @@ fn idle_cpus_serve_at_once() {
 }
 
 #[test]
+fn sleeping_saves_nothing_up() {
+    let mut sim = Sim::new(1);
+    sim.add(100, Habit::Hog);
+    sim.add(200, Habit::Hog);
+    sim.add(307, Habit::Periodic { period: 7_000 * MS, work: 900 * MS }); // wakes after 6 s
+    sim.run(6_000);
+    let before = sim.ran.clone();
+    sim.run(120);
+    for key in [100, 200, 307] {
+        let ran = sim.ran[&key] - before.get(&key).unwrap_or(&0);
+        assert!((25 * MS..60 * MS).contains(&ran), "{key} ran {ran} ns");
+    }
+}
+
+#[test]
 fn rate_limit_limits_switches() {
     let switches = |limit| {
         let mut sim = Sim::new(1);
