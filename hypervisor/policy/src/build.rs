@@ -109,6 +109,7 @@ impl Policy {
         p.set_xstate(&raw);
         p.tidy();
         p.basic[0xa] = [0; 4];
+        p.clear_out_of_range();
         p
     }
 

@@ -1,0 +1,6 @@
+//! Tests with synthetic hosts.
+
+mod derive;
+mod exchange;
+mod hosts;
+mod query;
