@@ -122,7 +122,6 @@ impl Policy {
             set.0.iter_mut().zip(extra.0).for_each(|(a, b)| *a |= b);
         }
         p.set_features(&set.sanitise());
-        p.arch_caps = 0;
         p.platform_info = 0;
         let bound = p.clone();
         p.recalculate(&bound);

@@ -65,6 +65,17 @@ fn extended_state_sizes() {
 }
 
 #[test]
+fn compacted_parts_are_aligned_where_they_ask_for_it() {
+    let mut p = Policy::guest_default_of(&host(AMD));
+    p.xstate[2] = [0x108, 0x240, 0, 0];
+    p.xstate[5][ECX] = 2;
+    let size = |xcr0| p.cpuid(0xd, 1, &VcpuState { xcr0, ..state() })[EBX];
+    assert_eq!(size(0x07), 576 + 0x108);
+    assert_eq!(size(0x27), 576 + 0x140 + 0x40);
+    assert_eq!(size(0x47), 576 + 0x108 + 0x200);
+}
+
+#[test]
 fn xen_leaves() {
     let mut p = Policy::guest_default_of(&host(AMD));
     p.tsc = Tsc { mode: 2, khz: 3_000_000, incarnation: 4, offset: 0x1_0000_0002, emulated: false };
