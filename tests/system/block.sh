@@ -9,7 +9,7 @@ check block-list sh -c 'xl block-list deb | grep -q 51712'
 xl shutdown deb
 check debian-powers-off waitfor 90 gone deb
 # What the guest wrote is in the file: dom0 finds it there.
-modprobe ext4
+modprobe -a crc32c_generic ext4
 check loop-mount mount -o ro,loop /tmp/deb.img /mnt
 expect data-on-disk "size is $(stat -c %s /mnt/root/data)" [ "$(stat -c %s /mnt/root/data)" = 2097152 ]
 umount /mnt

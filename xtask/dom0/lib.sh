@@ -109,7 +109,12 @@ guest_says() {
 state() { xl list "$1" 2>/dev/null | awk 'NR==2 {print $(NF-1)}'; }
 in_state() { case $(state "$1") in *$2*) return 0 ;; *) return 1 ;; esac; }
 
-free_kib() { xl info | awk '/^free_memory/ {print $3 * 1024}'; }
+# Memory in KiB, to the page (xl rounds to MiB): xentop's summary, which its batch mode leaves out.
+summary() { TERM=linux xentop -i 1 < /dev/null 2> /dev/null | tr '\033' '\n' | sed -n "s/.*[^0-9]\([0-9]*\)k $1.*/\1/p"; }
+free_kib() { summary free; }
+total_kib() { summary total; }
+# known NUMBER...: all are there; an empty answer must not compare equal to another.
+known() { local n; for n in "$@"; do [ "${n:-0}" -gt 0 ] || return 1; done; }
 
 destroy_all() {
     local name

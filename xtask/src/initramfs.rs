@@ -17,6 +17,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/stat",
     "usr/bin/flock",
     "usr/bin/sort",
+    "usr/bin/date",
     "usr/sbin/losetup",
     "usr/bin/ip",
     "usr/sbin/bridge",

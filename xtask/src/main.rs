@@ -2,13 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cpio;
 mod elf;
 mod guest;
 mod image;
 mod initramfs;
+mod iso;
 mod minimal;
 mod modules;
+mod monitor;
 mod packages;
 mod paths;
 mod qemu;
@@ -38,6 +41,10 @@ enum Task {
     Run(run::Args),
     /// Run every test layer: gates, host tests, verdict guests, whole systems
     Test(test::Args),
+    /// Measure Radon and stock Xen on the same emulated machine, in instructions
+    Bench(bench::Args),
+    /// Make a CD image that boots through GRUB on BIOS and UEFI
+    Iso(iso::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
         Task::Build => setup::run().and_then(|()| image::build()).map(|path| println!("{}", path.display())),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Iso(args) => iso::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

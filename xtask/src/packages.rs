@@ -19,6 +19,7 @@ const DOM0: &[&str] = &[
     "util-linux",
     "mount",
     "iproute2",
+    "ncurses-base",
 ];
 
 /// What a guest's root disk holds: a small Debian with System V init.

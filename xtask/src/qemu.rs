@@ -207,6 +207,28 @@ impl Run {
         }
     }
 
+    /// Next serial line, or `None` when none is complete after `pause`; the machine's end is an error.
+    pub fn line_or_pause(&mut self, pause: Duration) -> Result<Option<String>> {
+        let end = Instant::now() + pause;
+        loop {
+            if let Some(at) = self.partial.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.partial.drain(..=at).collect();
+                return Ok(Some(self.remember(&line)));
+            }
+            if self.started.elapsed() > self.limit {
+                bail!("time limit of {} s reached; {}", self.limit.as_secs(), self.last_words());
+            }
+            match self.receive.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => {
+                    self.record(&bytes)?;
+                    self.partial.extend(bytes);
+                }
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => bail!("the machine stopped; {}", self.last_words()),
+            }
+        }
+    }
+
     /// Next bytes as they come (after those that [`Run::line`] holds back); `None` at power-off.
     pub fn bytes(&mut self) -> Result<Option<Vec<u8>>> {
         let left = self.limit.saturating_sub(self.started.elapsed());

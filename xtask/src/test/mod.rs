@@ -4,7 +4,7 @@ mod gates;
 mod host;
 mod licence;
 mod system;
-mod verdict;
+pub mod verdict;
 
 use crate::scenario::{Options, Outcome};
 use anyhow::{Result, bail};

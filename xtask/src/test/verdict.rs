@@ -27,6 +27,13 @@ pub struct Guest {
     settings: Value,
 }
 
+impl Guest {
+    /// Measures instead of judging: run by `cargo xtask bench`.
+    pub fn is_bench(&self) -> bool {
+        self.name.starts_with("bench")
+    }
+}
+
 /// Name to outcome, in order of names. The outcome of `SUCCESS` is `Pass`; all others keep their word in the reason.
 pub type Verdicts = BTreeMap<String, Outcome>;
 
@@ -78,7 +85,7 @@ pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
         let mut column = BTreeMap::new();
         for guest in &guests {
             // The filter may name a guest or one of its verdicts; verdicts are known only after the run.
-            if !report.wants(layer, &guest.name) {
+            if guest.is_bench() || !report.wants(layer, &guest.name) {
                 continue;
             }
             let verdicts = match one(guest, &options, &image) {
