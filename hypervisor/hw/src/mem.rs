@@ -38,6 +38,16 @@ pub use directmap::{directmap_ptr, image_maddr, init, init_early};
 /// Calls `f(pointer, offset, bytes)` for each piece of `[maddr, maddr + len)`; false when part of it is no memory.
 #[inline]
 fn pieces(maddr: Maddr, len: usize, mut f: impl FnMut(*mut u8, usize, usize)) -> bool {
+    if let Some(p) = backend::locate_quickly(maddr, len) {
+        // `len` is often a constant, which makes the copy a single move.
+        f(p, 0, len);
+        return true;
+    }
+    slowly(maddr, len, &mut f)
+}
+
+#[cold]
+fn slowly(maddr: Maddr, len: usize, f: &mut dyn FnMut(*mut u8, usize, usize)) -> bool {
     let mut done = 0;
     while done < len {
         let at = maddr.raw().checked_add(done as u64);
@@ -133,10 +143,11 @@ macro_rules! atomics {
         pub fn $name(maddr: Maddr) -> &'static $ty {
             static $sink: $ty = $ty::new(0);
             let size = size_of::<$ty>();
-            match backend::locate(maddr, size) {
-                // SAFETY: `locate` vouches for `size` bytes that stay mapped for ever; alignment was checked
-                // (pages are aligned in both back ends); guest memory is only ever accessed by atomics and raw copies.
-                Some((p, n)) if n == size && maddr.raw() % size as u64 == 0 => unsafe { $ty::from_ptr(p.cast()) },
+            let whole = || backend::locate(maddr, size).filter(|(_, n)| *n == size).map(|(p, _)| p);
+            match backend::locate_quickly(maddr, size).or_else(whole) {
+                // SAFETY: `size` bytes that stay mapped for ever; alignment was checked (pages are aligned in both
+                // back ends); guest memory is only ever accessed by atomics and raw copies.
+                Some(p) if maddr.raw().is_multiple_of(size as u64) => unsafe { $ty::from_ptr(p.cast()) },
                 _ => {
                     debug_assert!(false, "{maddr:?} is not an aligned word of memory");
                     &$sink

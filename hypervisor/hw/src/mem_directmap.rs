@@ -30,6 +30,7 @@ pub fn init_early(mapped_end: Maddr) {
 /// the table's size (128 of each kind, longest first) are ignored. Call on the boot CPU before the others start.
 pub fn init(ranges: &[(Maddr, u64, RangeKind)]) {
     RAM_COUNT.store(0, Relaxed);
+    RAM[0].end.store(0, Relaxed);
     FIRMWARE_COUNT.store(0, Relaxed);
     for &(base, len, kind) in ranges {
         match kind {
@@ -69,6 +70,14 @@ fn find(table: &[Range; MAX_RANGES], count: &AtomicUsize, addr: u64) -> Option<u
 #[inline]
 pub(super) fn is_ram(maddr: Maddr) -> bool {
     find(&RAM, &RAM_COUNT, maddr.raw()).is_some()
+}
+
+/// Pointer to `len` bytes in the longest range of RAM, where they nearly always are.
+#[inline]
+pub(super) fn locate_quickly(maddr: Maddr, len: usize) -> Option<*mut u8> {
+    let last = maddr.raw().checked_add(len as u64)?;
+    (RAM[0].start.load(Relaxed) <= maddr.raw() && last <= RAM[0].end.load(Relaxed))
+        .then(|| directmap_ptr(maddr))
 }
 
 /// Pointer to the byte and how many of the `len` bytes (> 0) follow it in one piece.

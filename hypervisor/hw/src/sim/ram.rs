@@ -49,6 +49,11 @@ pub(crate) fn is_ram(maddr: Maddr) -> bool {
     entry(maddr.mfn().raw(), false).is_some_and(|e| e.load(Ordering::Acquire) != ABSENT)
 }
 
+/// Pointer to `len` bytes if they are in one page.
+pub(crate) fn locate_quickly(maddr: Maddr, len: usize) -> Option<*mut u8> {
+    locate(maddr, len).filter(|(_, n)| *n == len).map(|(p, _)| p)
+}
+
 /// Pointer to the byte and how many of the `len` bytes (> 0) follow it in one piece.
 pub(crate) fn locate(maddr: Maddr, len: usize) -> Option<(*mut u8, usize)> {
     let e = entry(maddr.mfn().raw(), false)?;
