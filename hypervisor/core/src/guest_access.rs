@@ -19,6 +19,7 @@ use crate::domain::Domain;
 pub struct AddressSpace {
     registers: Registers,
     long: bool,
+    user: bool,
 }
 
 impl AddressSpace {
@@ -33,6 +34,7 @@ impl AddressSpace {
                 efer: b.control(Control::Efer),
             },
             long: b.mode() == Mode::Long,
+            user: b.cpl() == 3,
         }
     }
 
@@ -122,7 +124,7 @@ pub fn translate(domain: &Domain, space: &AddressSpace, gva: Gva, write: bool) -
 /// Reads up to `buf.len()` instruction bytes at a linear address; returns how many could be read, and the machine
 /// address of the first.
 pub fn fetch(domain: &Domain, space: &AddressSpace, linear: Gva, buf: &mut [u8]) -> (usize, Option<Maddr>) {
-    let access = Access { user: false, write: false, execute: true };
+    let access = Access::FETCH.by(space.user);
     let p2m = domain.p2m.read();
     let (mut done, mut first) = (0usize, None);
     while done < buf.len() {
