@@ -22,7 +22,7 @@ use xen_abi::xen::VIRQ_DOM_EXC;
 use crate::domain::{Domain, Dying};
 use crate::hypercall::event_channel_op;
 use crate::timers::NEVER;
-use crate::{domains, events, physmap, run};
+use crate::{domains, events, grants, physmap, run};
 
 /// Page-table slots looked at in one step.
 const STEP_SLOTS: u32 = 512;
@@ -59,7 +59,7 @@ pub fn destroy(domain: &Arc<Domain>, due: impl Fn() -> bool) -> Result<bool, Err
         }
     }
     if !close_channels(domain, Closer::Xen, &due)
-        || !unmap_grants(domain, &due)?
+        || !unmap_grants(domain, &due)
         || !release_memory(domain, &due)
     {
         return Ok(false);
@@ -124,24 +124,17 @@ pub fn reset_channels(domain: &Arc<Domain>, due: impl Fn() -> bool) -> Result<bo
 }
 
 /// Undoes the mappings that the domain has of others' grants. False: not finished.
-fn unmap_grants(domain: &Arc<Domain>, due: &impl Fn() -> bool) -> Result<bool, Errno> {
+fn unmap_grants(domain: &Arc<Domain>, due: &impl Fn() -> bool) -> bool {
     loop {
         let next = domain.maptrack.lock().next_mapped(Handle(0));
-        let Some((handle, mapping)) = next else { return Ok(true) };
+        let Some((handle, mapping)) = next else { return true };
         let taken = domain.maptrack.lock().take(handle);
         if taken.is_err() {
             continue;
         }
-        // The p2m entry owns the frame's reference; the pin only fixes the grant.
-        let gone = physmap::remove_if(domain, mapping.gfn, |e| {
-            matches!(e.kind, radon_p2m::Kind::GrantRw | radon_p2m::Kind::GrantRo)
-        });
-        debug_assert!(gone.is_ok());
-        if let Some(granter) = domains::find(mapping.granter) {
-            let _ = granter.grants.lock().unpin(mapping.gref, mapping.access);
-        }
+        grants::undo(domain, &mapping);
         if due() {
-            return Ok(false);
+            return false;
         }
     }
 }

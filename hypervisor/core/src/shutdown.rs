@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use radon_cpu::{BackendExt, Control, Gpr, SegmentReg};
 use radon_hw::error;
-use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_WATCHDOG};
+use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG};
 use xen_abi::xen::VIRQ_DOM_EXC;
 
 use crate::context::Context;
@@ -25,7 +25,12 @@ pub fn shutdown(domain: &Arc<Domain>, code: u8) {
     for v in domain.vcpus() {
         run::reschedule(v);
     }
-    events::send_global_virq(VIRQ_DOM_EXC);
+    let suspend_port = domain.toolstack.lock().suspend_port;
+    match suspend_port.filter(|_| domain.shutdown_code().map(u32::from) == Some(SHUTDOWN_SUSPEND)) {
+        // A toolstack that waits for the suspend asked to be told by a channel of its own (`XEN_DOMCTL_subscribe`).
+        Some(port) if port.raw() != 0 => drop(events::send(domain, port)),
+        _ => events::send_global_virq(VIRQ_DOM_EXC),
+    }
 }
 
 /// The domain did what no domain may do: shuts it down as crashed, with its registers in the log.
