@@ -103,8 +103,6 @@ pub struct Domain {
     pub hardware: Once<crate::hardware::HardwareState>,
     /// 32-bit guest (fixed by the first hypercall's width for shared_info's layout).
     pub is_32bit: AtomicBool,
-    /// Size of the paging pool the toolstack set, in pages (accepted and reported; tables come from the heap).
-    pub paging_pool_pages: AtomicU64,
     /// When it was created, for uptime.
     pub created: radon_addr::Ns,
     /// Rate limit of its log lines.
@@ -115,8 +113,6 @@ pub struct Domain {
     shutdown: AtomicU32,
     /// Paused by the toolstack (`XEN_DOMCTL_pausedomain`), counted.
     pub controller_pauses: AtomicU32,
-    /// Progress of tear-down: next gfn to release.
-    pub relinquish_cursor: AtomicU64,
     /// Where pages of the hypervisor (shared info, grant frames) are mapped in the domain.
     pub shared_places: SpinLock<BTreeMap<Mfn, Gfn>>,
     /// Watchdog timers.
@@ -178,7 +174,6 @@ impl Domain {
             tsc_offset: AtomicU64::new(0),
             hardware: Once::new(),
             is_32bit: AtomicBool::new(false),
-            paging_pool_pages: AtomicU64::new(0),
             created: radon_hw::time::now(),
             log_limit: radon_hw::console::RateLimit::new(),
             vcpus: Once::new(),
@@ -186,7 +181,6 @@ impl Domain {
             dying: AtomicU8::new(Dying::No as u8),
             shutdown: AtomicU32::new(NOT_SHUT_DOWN),
             controller_pauses: AtomicU32::new(1),
-            relinquish_cursor: AtomicU64::new(0),
             shared_places: SpinLock::new(rank::LIFECYCLE, BTreeMap::new()),
             watchdogs: crate::watchdog::Watchdogs::new(),
             next_shutdown_code: AtomicU32::new(NOT_SHUT_DOWN),
