@@ -16,6 +16,9 @@
 //!
 //! On every further CPU: `cpu::set_this(id)`, IDT, `fpu::init_this_cpu()`, `apic::init_this_cpu()`, `cpu::register(..)`.
 //!
+//! Then, on every CPU that is to run guests, with its descriptor tables final: `svm::enable_this_cpu(hsave, host_vmcb)`, two frames
+//! that belong to the processor from then on.
+//!
 //! # Rules
 //! - Interrupts are off everywhere except inside [`irq::window`] and [`cpu::halt_until_interrupt`].
 //! - Guest memory is reached only through [`mem`], never through a reference (atomics excepted).
@@ -39,6 +42,9 @@ pub mod msr;
 pub mod percpu;
 pub mod pic;
 pub mod port;
+#[cfg(any(target_os = "none", test))]
+mod ranges;
+#[cfg(any(target_os = "none", test))]
 mod rtc;
 pub mod svm;
 pub mod time;

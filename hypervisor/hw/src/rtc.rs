@@ -1,13 +1,10 @@
 //! The CMOS real-time clock, read once at boot.
 
-#[cfg(any(target_os = "none", test))]
 use crate::port::{in8, out8};
 
 /// Raw registers: second, minute, hour, day, month, year, century.
-#[cfg(any(target_os = "none", test))]
 const REGISTERS: [u8; 7] = [0, 2, 4, 7, 8, 9, 0x32];
 
-#[cfg(any(target_os = "none", test))]
 fn cmos(register: u8) -> u8 {
     out8(0x70, register);
     in8(0x71)
@@ -15,7 +12,6 @@ fn cmos(register: u8) -> u8 {
 
 /// Seconds since 1970, `None` if there is no believable clock. Does not wait for a second to begin: two equal readings outside
 /// an update are enough.
-#[cfg(any(target_os = "none", test))]
 pub(crate) fn read() -> Option<u64> {
     // An update takes at most 2 ms; a port access takes about 1 us.
     let mut patience = 10_000u32;
@@ -34,7 +30,6 @@ pub(crate) fn read() -> Option<u64> {
 }
 
 /// Interprets the registers under the format bits of status B: bit 2 binary, bit 1 24 hours.
-#[cfg(any(target_os = "none", test))]
 fn decode(raw: [u8; 7], status_b: u8) -> Option<u64> {
     let number = |v: u8| {
         if status_b & 4 != 0 {
@@ -61,7 +56,6 @@ fn decode(raw: [u8; 7], status_b: u8) -> Option<u64> {
 }
 
 /// Days from 1970-01-01 to a Gregorian date (year >= 1970).
-#[cfg(any(target_os = "none", test))]
 fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     // Years that begin in March put the leap day last.
     let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
