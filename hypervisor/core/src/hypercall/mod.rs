@@ -183,6 +183,8 @@ pub fn call(caller: &mut Caller<'_>, number: u64, args: [u64; 6]) -> Reply {
         nr::HYPERVISOR_SET_TIMER_OP => vcpu_op::set_timer_op(caller, args),
         nr::HYPERVISOR_DOMCTL => crate::domctl::call(caller, args),
         nr::HYPERVISOR_SYSCTL => crate::sysctl::call(caller, args),
+        // No security module, no machine-check injection: the answers that tools and Linux expect of a plain build.
+        nr::HYPERVISOR_XSM_OP | nr::HYPERVISOR_MCA => Err(Errno::ENOSYS),
         _ => {
             if caller.domain.log_limit.allow() {
                 radon_hw::guest!("{} hypercall {number} is not provided", caller.domain.id);
