@@ -116,6 +116,7 @@ impl<P: Pins> Lines<P> {
                 };
                 let (level, active_low) = (false, false);
                 let route = Route { vector: at.vector, destination, level, active_low, masked: true };
+                self.pins.set_route(gsi, route);
                 new.insert(Line { route, masked: true, in_service: false })
             }
         };
