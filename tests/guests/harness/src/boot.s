@@ -1,0 +1,306 @@
+# Start-up of a PVH guest: 32-bit flat mode to 64-bit mode with everything below 8 GiB mapped 1:1; the second CPU's
+# start from real mode; and the 32-bit code that tests need.
+
+.section .note.Xen, "a", @note
+    .balign 4
+    .long 4, 4, 18                      # XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .long entry32
+
+.section .boot, "ax"
+.code32
+.global entry32
+entry32:
+    cli
+    cld
+    movl %ebx, %ebp
+    movl $bss_start, %edi
+    movl $bss_end, %ecx
+    subl %edi, %ecx
+    shrl $2, %ecx
+    xorl %eax, %eax
+    rep stosl
+    movl $data_start, %esi
+    movl $data_copy, %edi
+    movl $data_end, %ecx
+    subl %esi, %ecx
+    shrl $2, %ecx
+    rep movsl
+
+    # Page tables: 8 directories of 2 MiB pages; accessible to user mode too.
+    movl $page_pdpt + 7, page_pml4
+    movl $page_pdpt, %edi
+    movl $page_pds + 7, %eax
+    movl $8, %ecx
+2:  movl %eax, (%edi)
+    addl $4096, %eax
+    addl $8, %edi
+    loop 2b
+    movl $page_pds, %edi
+    movl $0x87, %eax
+    xorl %edx, %edx
+    movl $4096, %ecx
+3:  movl %eax, (%edi)
+    movl %edx, 4(%edi)
+    addl $0x200000, %eax
+    adcl $0, %edx
+    addl $8, %edi
+    loop 3b
+
+    movl $boot_stack_top, %esp
+    call long_mode
+    ljmp $0x08, $entry64
+
+# Enables paging and 64-bit mode; returns in 32-bit compatibility mode. Clobbers eax, ecx, edx.
+.global long_mode
+long_mode:
+    movl %cr4, %eax
+    orl $0x620, %eax                    # PAE, OSFXSR, OSXMMEXCPT
+    movl %eax, %cr4
+    movl $page_pml4, %eax
+    movl %eax, %cr3
+    movl $0xc0000080, %ecx
+    rdmsr
+    orl $0x100, %eax                    # LME
+    wrmsr
+    movl %cr0, %eax
+    orl $0x80010022, %eax               # PG, WP, NE, MP
+    movl %eax, %cr0
+    lgdt gdt_pointer
+    ret
+
+.code64
+entry64:
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+    xorl %eax, %eax
+    movl %eax, %fs
+    movl %eax, %gs
+    movl $boot_stack_top, %esp
+    movl %ebp, %edi
+    xorl %ebp, %ebp
+    call harness_start
+    ud2
+
+# A further CPU, from its start-up interrupt: this code is copied to a page below 1 MiB.
+.code16
+.global ap_start16
+ap_start16:
+    cli
+    movw %cs, %ax
+    movw %ax, %ds
+    lgdtl ap_gdt_pointer - ap_start16
+    movl %cr0, %eax
+    orl $1, %eax
+    movl %eax, %cr0
+    ljmpl $0x18, $ap_entry32
+    .balign 4
+ap_gdt_pointer:
+    .word gdt_end - gdt - 1
+    .long gdt
+.global ap_end16
+ap_end16:
+
+.code32
+ap_entry32:
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+    movl ap_stack, %esp
+    call long_mode
+    ljmp $0x08, $ap_entry64
+
+# Also the entry of a CPU that VCPUOP_initialise starts in 64-bit mode on its stack.
+.code64
+.global ap_entry64
+ap_entry64:
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+    lgdt gdt_pointer
+    movl ap_stack, %esp
+    xorl %ebp, %ebp
+    call harness_ap_start
+    ud2
+
+.data
+.balign 8
+.global ap_stack
+ap_stack:
+    .quad 0
+gdt:
+    .quad 0
+    .quad 0x00af9b000000ffff            # 0x08 64-bit code
+    .quad 0x00cf93000000ffff            # 0x10 data
+    .quad 0x00cf9b000000ffff            # 0x18 32-bit code
+    .quad 0x00cff3000000ffff            # 0x20 user data
+    .quad 0x00affb000000ffff            # 0x28 user 64-bit code
+.global gdt_tss
+gdt_tss:
+    .quad 0, 0                          # 0x30 task state
+gdt_end:
+.global gdt_pointer
+gdt_pointer:
+    .word gdt_end - gdt - 1
+    .quad gdt
+
+.bss
+.balign 4096
+.global page_pml4
+page_pml4:  .skip 4096
+page_pdpt:  .skip 4096
+page_pds:   .skip 8 * 4096
+boot_stack: .skip 65536
+boot_stack_top:
+
+# Trap stubs, 16 bytes each, leave a uniform frame: see `trap::Frame`.
+.text
+.code64
+.balign 16
+.global trap_stubs
+trap_stubs:
+    .set vector, 0
+    .rept 256
+    .balign 16
+    .if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .else
+    pushq $0
+    .endif
+    pushq $vector
+    jmp trap_common
+    .set vector, vector + 1
+    .endr
+
+trap_common:
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    pushq %rbx
+    pushq %rbp
+    pushq %rsi
+    pushq %rdi
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    cld
+    movq %rsp, %rdi
+    call harness_trap
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdi
+    popq %rsi
+    popq %rbp
+    popq %rbx
+    popq %rdx
+    popq %rcx
+    popq %rax
+    addq $16, %rsp
+    iretq
+
+# guard_call(context: *mut u64, f, argument) -> 0, or 1 when guard_resume was reached with the context's stack pointer.
+.global guard_call
+guard_call:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    subq $8, %rsp
+    movq %rsp, (%rdi)
+    movq %rdx, %rdi
+    call *%rsi
+    xorl %eax, %eax
+    jmp 2f
+.global guard_resume
+guard_resume:
+    movl $1, %eax
+2:  addq $8, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+# guard_jump(stack pointer) -> !
+.global guard_jump
+guard_jump:
+    movq %rdi, %rsp
+    jmp guard_resume
+
+# user_call(f, save: *mut u64) runs f in user mode until it does `int $0x81`; returns f's rax.
+.global user_call
+user_call:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rsi)
+    movq %rsi, %r12
+    pushq $0x23
+    leaq user_stack_top(%rip), %rax
+    pushq %rax
+    pushfq
+    pushq $0x2b
+    pushq %rdi
+    iretq
+.global user_return
+user_return:
+    movl $0x10, %ecx
+    movl %ecx, %ds
+    movl %ecx, %es
+    movl %ecx, %ss
+    movq user_saved_stack(%rip), %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+# User-mode code: an unprivileged hypercall attempt (xen_version), by each instruction.
+.global user_vmmcall
+user_vmmcall:
+    movl $17, %eax
+    xorl %edi, %edi
+    xorl %esi, %esi
+    vmmcall
+    int $0x81
+.global user_vmcall
+user_vmcall:
+    movl $17, %eax
+    xorl %edi, %edi
+    xorl %esi, %esi
+    vmcall
+    int $0x81
+
+.bss
+.balign 16
+    .skip 4096
+user_stack_top:
+.global user_saved_stack
+user_saved_stack: .skip 8
+.global trap_stack
+    .skip 16384
+.balign 16
+trap_stack:

@@ -1,0 +1,204 @@
+//! Instructions of the processor, as safe functions. Where one may fault, [`crate::trap::catch`] tells.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether hypercalls are made with VMCALL (Intel) rather than VMMCALL (AMD, Hygon).
+pub(crate) static INTEL: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn init() {
+    let vendor = cpuid(0, 0);
+    INTEL.store(vendor[1] == u32::from_le_bytes(*b"Genu"), Ordering::Relaxed);
+}
+
+/// Whether hypercalls are made with VMCALL.
+pub fn is_intel() -> bool {
+    INTEL.load(Ordering::Relaxed)
+}
+
+/// CPUID: `[eax, ebx, ecx, edx]`.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    [r.eax, r.ebx, r.ecx, r.edx]
+}
+
+/// RDMSR.
+pub fn rdmsr(msr: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading an MSR touches no memory.
+    unsafe { asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nostack)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// WRMSR. The guest's own business if it breaks it.
+pub fn wrmsr(msr: u32, value: u64) {
+    // SAFETY: tests write MSRs of a virtual CPU whose meaning for this code they know, or whose loss they expect.
+    unsafe { asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32) };
+}
+
+/// RDTSC, after all earlier instructions.
+#[inline(always)]
+pub fn tsc() -> u64 {
+    // SAFETY: no memory is touched.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        core::arch::x86_64::_rdtsc()
+    }
+}
+
+/// IN, 8 bits.
+pub fn in8(port: u16) -> u8 {
+    let value;
+    // SAFETY: ports of a PVH guest lead nowhere or to dom0's devices, none of which touches this guest's memory.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nostack)) };
+    value
+}
+
+/// IN, 16 bits.
+pub fn in16(port: u16) -> u16 {
+    let value;
+    // SAFETY: as in `in8`.
+    unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nostack)) };
+    value
+}
+
+/// IN, 32 bits.
+pub fn in32(port: u16) -> u32 {
+    let value;
+    // SAFETY: as in `in8`.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack)) };
+    value
+}
+
+/// OUT, 8 bits.
+pub fn out8(port: u16, value: u8) {
+    // SAFETY: as in `in8`.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack)) };
+}
+
+/// OUT, 16 bits.
+pub fn out16(port: u16, value: u16) {
+    // SAFETY: as in `in8`.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack)) };
+}
+
+/// OUT, 32 bits.
+pub fn out32(port: u16, value: u32) {
+    // SAFETY: as in `in8`.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack)) };
+}
+
+/// `rep insb`: reads `buffer.len()` bytes from a port.
+pub fn ins8(port: u16, buffer: &mut [u8]) {
+    // SAFETY: the instruction writes exactly the buffer.
+    unsafe {
+        asm!("rep insb", in("dx") port, inout("rdi") buffer.as_mut_ptr() => _, inout("rcx") buffer.len() => _);
+    }
+}
+
+/// Interrupts off.
+pub fn cli() {
+    // SAFETY: changes the interrupt flag only.
+    unsafe { asm!("cli") };
+}
+
+/// Interrupts on; what is pending is taken before this returns.
+pub fn sti() {
+    // SAFETY: handlers touch only atomics and what a test's handler touches.
+    unsafe { asm!("sti", "nop") };
+}
+
+/// Whether interrupts are on.
+pub fn interrupts_on() -> bool {
+    let flags: u64;
+    // SAFETY: reads the flags by way of the stack.
+    unsafe { asm!("pushfq", "pop {}", out(reg) flags) };
+    flags & 0x200 != 0
+}
+
+/// HLT with interrupts as they are.
+pub fn halt() {
+    // SAFETY: waits.
+    unsafe { asm!("hlt") };
+}
+
+/// `sti; hlt; cli`: sleeps until an interrupt. One that is pending already is taken after the HLT began.
+pub fn sti_halt() {
+    // SAFETY: waits.
+    unsafe { asm!("sti", "hlt", "cli") };
+}
+
+/// PAUSE.
+pub fn pause() {
+    core::hint::spin_loop();
+}
+
+/// An undefined instruction.
+pub fn undefined() {
+    // SAFETY: raises #UD.
+    unsafe { asm!("ud2") };
+}
+
+/// Drops all translations of this CPU.
+pub fn flush_tlb() {
+    // SAFETY: loads CR3 with itself.
+    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _) };
+}
+
+/// CR0.
+pub fn cr0() -> u64 {
+    let value;
+    // SAFETY: a read.
+    unsafe { asm!("mov {}, cr0", out(reg) value) };
+    value
+}
+
+/// CR4.
+pub fn cr4() -> u64 {
+    let value;
+    // SAFETY: a read.
+    unsafe { asm!("mov {}, cr4", out(reg) value) };
+    value
+}
+
+/// Sets CR4.
+pub fn set_cr4(value: u64) {
+    // SAFETY: tests set feature bits on which no code of the guest depends.
+    unsafe { asm!("mov cr4, {}", in(reg) value) };
+}
+
+/// Whether a hypercall made in user mode by VMMCALL (or VMCALL, if `intel`) came back, and with what.
+pub fn user_hypercall(intel: bool) -> i64 {
+    unsafe extern "C" {
+        fn user_call(f: unsafe extern "C" fn(), save: *mut u64) -> i64;
+        fn user_vmmcall();
+        fn user_vmcall();
+        static mut user_saved_stack: u64;
+    }
+    // SAFETY: single-threaded; the user code ends in the software interrupt that returns here.
+    unsafe { user_call(if intel { user_vmcall } else { user_vmmcall }, &raw mut user_saved_stack) }
+}
+
+/// Enables the x87 and SSE units, executes `fninit`, and round-trips a pattern through XMM0 with a function in between.
+pub fn sse_survives(between: fn()) -> bool {
+    let pattern: u64 = 0x0123_4567_89ab_cdef;
+    let (mut back, mut back_high): (u64, u64);
+    // SAFETY: clears CR0.TS and CR0.EM; no other code of the guest uses the units (the target is soft-float).
+    unsafe {
+        asm!("mov {0}, cr0", "and {0}, ~12", "mov cr0, {0}", "fninit", out(reg) _);
+        asm!("movq {0}, %xmm7", "movlhps %xmm7, %xmm7", in(reg) pattern, options(att_syntax));
+    }
+    between();
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "movq %xmm7, {0}",
+            "movhlps %xmm7, %xmm7",
+            "movq %xmm7, {1}",
+            out(reg) back,
+            out(reg) back_high,
+            options(att_syntax)
+        );
+    }
+    back == pattern && back_high == pattern
+}
