@@ -2,7 +2,7 @@
 
 use crate::packages::Packages;
 use crate::qemu::Hypervisor;
-use crate::{paths, setup, shell};
+use crate::{paths, setup, shell, symbols};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -32,6 +32,7 @@ pub fn build() -> Result<PathBuf> {
     if !path.exists() {
         bail!("cargo built no image at {}", path.display());
     }
+    symbols::embed(&path)?;
     Ok(path)
 }
 

@@ -19,6 +19,7 @@ mod run;
 mod scenario;
 mod setup;
 mod shell;
+mod symbols;
 mod test;
 
 use clap::{Parser, Subcommand};

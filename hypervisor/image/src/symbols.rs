@@ -7,7 +7,7 @@ use core::fmt;
 use radon_hw::mem::IMAGE_BASE;
 
 /// Bytes reserved for the table.
-const TABLE_BYTES: usize = 384 << 10;
+const TABLE_BYTES: usize = 192 << 10;
 /// At the table's start, filled or not: how the tool finds it in the file.
 const MAGIC: [u8; 8] = *b"RADONSYM";
 
