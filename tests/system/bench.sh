@@ -3,14 +3,13 @@
 . /usr/lib/radon/lib.sh
 now() { /usr/bin/date +%s%N; }
 millions() { echo $((($2 - $1) / 1000000)); }
-minimal() { printf "type='pvh'\nname='%s'\nkernel='$GUEST/minimal'\nmemory=%s\nvcpus=1\n" $1 $2 > /run/$1.cfg; }
 
 dom0=$(xentop -b -i 1 | awk '$1 == "Domain-0" {print $5}')
 figure memory-hypervisor $(($(total_kib) - $(free_kib) - dom0)) KiB
-minimal warm 16
+minimal_config warm 16
 xl create -q -p /run/warm.cfg && xl destroy warm
 for size in 16 64 256; do
-    minimal m$size $size
+    minimal_config m$size $size
     sleep 1
     before=$(free_kib)
     a=$(now)
@@ -22,7 +21,7 @@ for size in 16 64 256; do
 done
 sleep 1
 before=$(free_kib)
-minimal run 16
+minimal_config run 16
 a=$(now)
 for i in $(seq 10); do
     xl create -q /run/run.cfg

@@ -1,11 +1,8 @@
 # Eight guests at once, and guests made and destroyed over and over: nothing is lost.
 # limit: 420
 . /usr/lib/radon/lib.sh
-minimal() {
-    printf "type='pvh'\nname='%s'\nkernel='$GUEST/minimal'\nmemory=16\nvcpus=%s\non_poweroff='%s'\n" $1 $2 $3 > /run/$1.cfg
-}
 # Once before measuring, so that what dom0 and the tools keep is there already.
-minimal warm 2 destroy
+minimal_config warm 16 2
 xl create -q -p /run/warm.cfg && xl destroy warm
 guest_config g0 96 1 idle
 guest_up g0 > /dev/null
@@ -25,13 +22,13 @@ for i in 1 2 3 4 5 6 7 8; do xl destroy g$i; done
 back() { local now=$(free_kib); known "$now" "$before" && [ "$now" -ge "$before" ]; }
 check eight-memory-back waitfor 30 back || echo "free: $(free_kib) KiB, before: $before KiB"
 
-minimal churn 2 destroy
+minimal_config churn 16 2
 made=0
 for i in $(seq 50); do
     xl create -q -p /run/churn.cfg && xl destroy churn && made=$((made + 1))
 done
 expect churn-50 "only $made of 50" [ $made = 50 ]
-minimal runs 1 destroy
+minimal_config runs 16 1
 xl create -q /run/runs.cfg
 check minimal-guest-halts waitfor 20 gone runs
 waitfor 30 back

@@ -79,6 +79,11 @@ guest_config() {
     } > /run/$name.cfg
 }
 
+# minimal_config NAME MEMORY [VCPUS]: /run/NAME.cfg of a guest that halts as its first act.
+minimal_config() {
+    printf "type = 'pvh'\nname = '%s'\nkernel = '$GUEST/minimal'\nmemory = %s\nvcpus = %s\n" $1 $2 ${3:-1} > /run/$1.cfg
+}
+
 # console_of NAME: the file in which xenconsoled logs a guest's console.
 console_of() { echo $CONSOLES/guest-$1.log; }
 said() { grep -q "$2" "$(console_of $1)" 2>/dev/null; }
