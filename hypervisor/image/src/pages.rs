@@ -1,12 +1,17 @@
-//! Where the heap's pages come from: a fixed arena in the image until the frame allocator works, then that.
+//! Where the heap's pages come from: a fixed arena in the image until the frame allocator works, then that, and when that has
+//! none left, a reserve taken from it at start-up.
 #![allow(unsafe_code)] // hands out a static arena
 
 use crate::heap::{Heap, PageSource};
+use crate::reserve::{self, PageMap};
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use radon_addr::{DomId, PAGE_SIZE};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use radon_addr::{DomId, Maddr, PAGE_SIZE};
 use radon_frames::{Kind, Request, frames};
+use radon_hw::lock::{SpinLock, rank};
 use radon_hw::mem::{directmap_ptr, image_maddr};
 
 #[global_allocator]
@@ -24,6 +29,10 @@ unsafe impl Sync for Arena {}
 
 static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
 static ARENA_USED: AtomicUsize = AtomicUsize::new(0);
+static RESERVE: SpinLock<PageMap> = SpinLock::new(rank::HEAP, PageMap::new());
+/// Machine address of the reserve, 0 when there is none.
+static RESERVE_BASE: AtomicU64 = AtomicU64::new(0);
+static RESERVE_TOUCHED: AtomicBool = AtomicBool::new(false);
 static FRAMES_READY: AtomicBool = AtomicBool::new(false);
 
 /// The heap's page source.
@@ -41,6 +50,25 @@ impl Pages {
         NonNull::new(unsafe { ARENA.0.get().cast::<u8>().add(start) })
     }
 
+    fn alloc_reserve(order: u8) -> Option<NonNull<u8>> {
+        let base = RESERVE_BASE.load(Acquire);
+        if base == 0 {
+            return None;
+        }
+        if !RESERVE_TOUCHED.swap(true, Relaxed) {
+            radon_hw::warn!("No free memory for the hypervisor: using its reserve");
+        }
+        let page = RESERVE.lock().take(order)?;
+        NonNull::new(directmap_ptr(Maddr::new(base + (page * PAGE_SIZE) as u64)))
+    }
+
+    /// The number of the reserve's page at `at`, if it is one.
+    fn reserve_page(at: Maddr) -> Option<usize> {
+        let base = RESERVE_BASE.load(Acquire);
+        let page = at.raw().checked_sub(base).filter(|_| base != 0)? / PAGE_SIZE as u64;
+        (page < 1 << reserve::ORDER).then_some(page as usize)
+    }
+
     fn in_arena(block: NonNull<u8>) -> bool {
         let base = ARENA.0.get() as usize;
         (base..base + ARENA_BYTES).contains(&(block.as_ptr() as usize))
@@ -53,18 +81,33 @@ impl PageSource for Pages {
             return Self::alloc_early(order);
         }
         let request = Request::new(order, DomId::XEN, Kind::Heap).overwritten();
-        let mfn = frames().alloc(request).ok()?;
-        NonNull::new(directmap_ptr(mfn.maddr()))
+        match frames().alloc(request) {
+            Ok(mfn) => NonNull::new(directmap_ptr(mfn.maddr())),
+            Err(_) => Self::alloc_reserve(order),
+        }
     }
 
     fn free(&self, block: NonNull<u8>, order: u8) -> bool {
+        let at = image_maddr(block.as_ptr());
+        if let Some(page) = Self::reserve_page(at) {
+            RESERVE.lock().give(page, order);
+            return true;
+        }
         // The arena does not take back; a slab from it stays with its class, larger blocks are lost (there are few).
-        !Self::in_arena(block) && frames().free(image_maddr(block.as_ptr()).mfn(), order).is_ok()
+        !Self::in_arena(block) && frames().free(at.mfn(), order).is_ok()
     }
 }
 
-/// From now on pages come from the frame allocator.
+/// From now on pages come from the frame allocator, of which the reserve is taken now.
 pub fn use_frames() {
+    let request = Request::new(reserve::ORDER, DomId::XEN, Kind::Heap).overwritten();
+    match frames().alloc(request) {
+        Ok(mfn) => {
+            RESERVE_BASE.store(mfn.maddr().raw(), Release);
+            radon_hw::debug!("Heap reserve: {}kB at {:#x}", 4 << reserve::ORDER, mfn.maddr());
+        }
+        Err(_) => radon_hw::warn!("No memory to set aside for the heap"),
+    }
     FRAMES_READY.store(true, Release);
 }
 

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use radon_hw::cr;
 
 const CODE: u16 = 0x08;
 const DATA: u16 = 0x10;
@@ -14,6 +15,9 @@ const TASK: u16 = 0x18;
 const IST_DOUBLE_FAULT: u8 = 1;
 const IST_NMI: u8 = 2;
 const IST_MACHINE_CHECK: u8 = 3;
+/// Machine checks are delivered.
+const CR4_MCE: u64 = 1 << 6;
+
 /// Bytes of each of those stacks: a crash report is written on it.
 const IST_BYTES: usize = 16 << 10;
 
@@ -75,6 +79,8 @@ pub fn init_this_cpu() {
             task = in(reg) u64::from(TASK),
             scratch = lateout(reg) _,
         );
+        // Now that they can be delivered: without this bit a machine check just stops the machine.
+        cr::write_cr4(cr::read_cr4() | CR4_MCE);
     }
 }
 

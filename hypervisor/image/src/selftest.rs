@@ -6,8 +6,9 @@ use crate::{crash, paging};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use radon_addr::{CpuId, Ns};
+use radon_addr::{CpuId, DomId, Ns};
 use radon_cmdline::SelfTest;
+use radon_frames::{Kind, Request, frames};
 use radon_hw::percpu::PerCpu;
 use radon_hw::{console, cpu, ipi, mem, per_cpu, time};
 
@@ -49,6 +50,7 @@ struct Check {
 fn checks() {
     let checks = [
         Check { name: "heap: objects keep their content across sizes", passes: heap },
+        Check { name: "heap: serves without free frames", passes: reserve },
         Check { name: "timer: fires, and not early", passes: timer },
         Check { name: "CPUs: each answers a kick", passes: kicks },
         Check { name: "memory: stacks and tables are RAM", passes: tables },
@@ -69,6 +71,19 @@ fn heap() -> bool {
     objects.retain(|o| o.first().is_some_and(|b| b % 3 != 0));
     objects.extend((0..500usize).map(|i| alloc::vec![0xa5; i].into_boxed_slice()));
     objects.iter().all(|o| o.windows(2).all(|w| w[0] == w[1]))
+}
+
+/// With every frame taken, the heap still serves.
+fn reserve() -> bool {
+    let mut taken = Vec::new();
+    for order in (0..=radon_frames::MAX_ORDER).rev() {
+        let request = Request::new(order, DomId::XEN, Kind::Heap).overwritten();
+        while let Ok(mfn) = frames().alloc(request) {
+            taken.push((mfn, order));
+        }
+    }
+    let served = frames().free_pages() == 0 && heap();
+    taken.iter().all(|(mfn, order)| frames().free(*mfn, *order).is_ok()) && served
 }
 
 fn timer() -> bool {
