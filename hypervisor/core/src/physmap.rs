@@ -136,15 +136,24 @@ pub fn populate(domain: &Domain, gfn: Gfn, order: u8, max_addr_bits: u8) -> Resu
     })
 }
 
-/// A counted reference to the RAM frame behind `gfn`, whoever owns it; `write` demands a writable entry.
+/// A counted reference to the RAM frame behind `gfn`; `write` demands a writable entry. The frame is the domain's own, or
+/// one that the control domain mapped as foreign: a granted one is refused (as by Xen's `get_page_from_gfn`), because the
+/// granter must get it back when the grant is unmapped.
 pub fn get_frame(domain: &Domain, gfn: Gfn, write: bool) -> Result<FrameRef, Errno> {
+    if domain.lookup(gfn).is_none() {
+        crate::pod::populate(domain, gfn);
+    }
     let p2m = domain.p2m.read();
     let entry = p2m.lookup(gfn).ok_or(Errno::EINVAL)?;
     let ok = if write { entry.kind.is_writable_ram() } else { entry.kind.is_ram() };
     if !ok {
         return Err(Errno::EINVAL);
     }
-    frames().get_any(entry.mfn).map_err(|_| Errno::EINVAL)
+    let frame = match entry.kind {
+        Kind::Foreign => frames().get_any(entry.mfn),
+        _ => frames().get(entry.mfn, domain.id),
+    };
+    frame.map_err(|_| Errno::EINVAL)
 }
 
 /// Maps a frame of which the caller holds a counted reference, which the entry takes over.
@@ -160,14 +169,21 @@ pub fn relocate(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
     let old = {
         let mut p2m = domain.p2m.write();
         let entry = p2m.lookup(from).filter(|e| e.kind == Kind::Ram).ok_or(Errno::EINVAL)?;
-        let replaced = p2m.set_page(to, entry.mfn, Kind::Ram).map_err(p2m_errno)?;
+        // Set to itself first: that splits a large leaf, so that taking the page out cannot fail any more for want of a
+        // table. A page left in two places would be freed while it is still mapped.
+        let split = p2m.set_page(from, entry.mfn, Kind::Ram).map_err(p2m_errno)?;
         // The page is reachable twice for a moment, both times by its owner.
-        let removed = p2m.remove_page(from).map_err(p2m_errno)?;
-        if (replaced.flush | removed.flush) == Flush::Needed {
+        let replaced = p2m.set_page(to, entry.mfn, Kind::Ram);
+        let removed = match &replaced {
+            Ok(_) => p2m.remove_page(from).map_err(p2m_errno)?.flush,
+            Err(_) => Flush::None,
+        };
+        let flush = split.flush | removed | replaced.as_ref().map_or(Flush::None, |r| r.flush);
+        if flush == Flush::Needed {
             run::flush_domain_tlb(domain);
             p2m.reclaim();
         }
-        replaced.old
+        replaced.map_err(p2m_errno)?.old
     };
     if let Some(entry) = old {
         release(domain, entry);

@@ -13,6 +13,7 @@ use xen_abi::domctl::{
     XEN_DOMCTL_GRANT_VERSION_MASK, XEN_X86_EMU_LAPIC, XEN_X86_MSR_RELAXED,
 };
 
+use super::memory::MIN_TABLES;
 use super::{Outcome, Result, not_myself};
 use crate::create::{self, MAX_VCPUS};
 use crate::domain::{Config, Domain};
@@ -39,9 +40,12 @@ pub fn create(op: &mut Domctl) -> Result {
     let config = checked(&asked).inspect_err(|e| info!("createdomain refused ({e}): {asked:x?}"))?;
     let id = choose_id(op.domain)?;
     run::SCHEDULER.lock().add_domain(id, asked.cpupool_id)?;
-    if let Err(e) = create::create(id, config, asked.handle, Policy::guest_default()) {
-        run::SCHEDULER.lock().remove_domain(id);
-        return Err(e);
+    match create::create(id, config, asked.handle, Policy::guest_default()) {
+        Ok(domain) => domain.p2m.write().set_table_limit(MIN_TABLES),
+        Err(e) => {
+            run::SCHEDULER.lock().remove_domain(id);
+            return Err(e);
+        }
     }
     op.domain = id.raw();
     Ok(Outcome::Back)

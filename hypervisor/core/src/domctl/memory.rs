@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use radon_addr::PAGE_SHIFT;
 use radon_frames::frames;
 use xen_abi::Errno;
 use xen_abi::domctl::{
@@ -26,13 +27,26 @@ pub fn max_mem(domain: &Arc<Domain>, op: &Domctl) -> Result {
     Ok(Outcome::Done)
 }
 
-/// `XEN_DOMCTL_set_paging_mempool_size`: noted and reported; page tables come from the heap.
+/// Page tables that a domain may have whatever the toolstack says (Xen's `hap_enable`).
+pub const MIN_TABLES: u32 = 256;
+
+/// Notes the pool. Page tables come from the heap, but no more of them than the pool has pages: or a guest could take all
+/// memory by mapping one page at ever new places.
+fn note_pool(domain: &Arc<Domain>, bytes: u64) {
+    domain.toolstack.lock().pool_bytes = bytes;
+    if !domain.privileged() {
+        let tables = u32::try_from(bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
+        domain.p2m.write().set_table_limit(tables.max(MIN_TABLES));
+    }
+}
+
+/// `XEN_DOMCTL_set_paging_mempool_size`.
 pub fn set_pool(domain: &Arc<Domain>, op: &Domctl) -> Result {
     let pool: DomctlPagingMempool = op.payload();
     if pool.size & PAGE_MASK != 0 {
         return Err(Errno::EINVAL);
     }
-    domain.toolstack.lock().pool_bytes = pool.size;
+    note_pool(domain, pool.size);
     Ok(Outcome::Done)
 }
 
@@ -49,7 +63,7 @@ pub fn shadow_op(domain: &Arc<Domain>, op: &mut Domctl) -> Result {
     match s.op {
         XEN_DOMCTL_SHADOW_OP_OFF => Ok(Outcome::Done),
         XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION => {
-            domain.toolstack.lock().pool_bytes = u64::from(s.mb) << MIB_SHIFT;
+            note_pool(domain, u64::from(s.mb) << MIB_SHIFT);
             Ok(Outcome::Back)
         }
         XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION => {
