@@ -71,7 +71,14 @@ pub fn publish_runstate(domain: &Domain, vcpu: &Arc<Vcpu>, context: &Context) {
     write_runstate(domain, &AddressSpace::of(context), area, state as u32, entered, times);
 }
 
-fn write_runstate(domain: &Domain, space: &AddressSpace, area: u64, state: u32, entered: Ns, times: [u64; 4]) {
+fn write_runstate(
+    domain: &Domain,
+    space: &AddressSpace,
+    area: u64,
+    state: u32,
+    entered: Ns,
+    times: [u64; 4],
+) {
     let mut record =
         VcpuRunstateInfo { state: state as i32, _pad: [0; 4], state_entry_time: entered.raw(), time: times };
     let flag = domain.runstate_update_flag.load(Ordering::Relaxed);

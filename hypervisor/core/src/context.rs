@@ -111,7 +111,12 @@ impl Context {
         use radon_cpu::EventKind::Exception;
         let contributory = |v: u8| matches!(v, 0 | 10..=13 | 14);
         self.pending = match self.pending {
-            Some(old) if old.kind == Exception && event.kind == Exception && contributory(old.vector) && contributory(event.vector) => {
+            Some(old)
+                if old.kind == Exception
+                    && event.kind == Exception
+                    && contributory(old.vector)
+                    && contributory(event.vector) =>
+            {
                 Some(Event::exception(8, Some(0)))
             }
             _ => Some(event),

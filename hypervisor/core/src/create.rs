@@ -92,8 +92,7 @@ pub fn create(id: DomId, config: Config, handle: [u8; 16], policy: Policy) -> Re
     if machine::facts().is_some_and(|f| !f.options.hap_1gb) {
         p2m.set_max_order(if machine::facts().is_some_and(|f| !f.options.hap_2mb) { 0 } else { 9 });
     }
-    let shared_info =
-        frames().alloc(Request::new(0, id, FrameKind::XenShared)).map_err(|_| Errno::ENOMEM)?;
+    let shared_info = frames().alloc(Request::new(0, id, FrameKind::XenShared)).map_err(|_| Errno::ENOMEM)?;
     let mut events = EventChannels::new(id, config.max_vcpus, config.max_evtchn_port)?;
     events.set_shared_info(shared_info.maddr());
     for v in 0..config.max_vcpus.min(LEGACY_VCPUS) {
@@ -102,8 +101,17 @@ pub fn create(id: DomId, config: Config, handle: [u8; 16], policy: Policy) -> Re
     }
     let grants = GrantTable::new(id, config.max_grant_version, config.max_grant_frames)?;
     let maptrack = MapTrack::new(config.max_maptrack_frames);
-    let domain =
-        Arc::new(Domain::new(Parts { id, config, handle, p2m, events, grants, maptrack, shared_info, policy }));
+    let domain = Arc::new(Domain::new(Parts {
+        id,
+        config,
+        handle,
+        p2m,
+        events,
+        grants,
+        maptrack,
+        shared_info,
+        policy,
+    }));
     if !domains::add(&domain) {
         return Err(Errno::EEXIST);
     }

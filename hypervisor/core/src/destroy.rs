@@ -51,6 +51,7 @@ pub fn destroy(domain: &Arc<Domain>, due: impl Fn() -> bool) -> Result<bool, Err
             frames().set_max_pages(domain.id, 0);
             let _ = frames().claim(domain.id, 0);
             retire_vcpus(domain);
+            crate::pod::drain(domain);
         }
         Dying::Dying => {}
         Dying::Dead => {

@@ -115,6 +115,8 @@ pub struct Domain {
     pub controller_pauses: AtomicU32,
     /// Where pages of the hypervisor (shared info, grant frames) are mapped in the domain.
     pub shared_places: SpinLock<BTreeMap<Mfn, Gfn>>,
+    /// Memory populated on first touch.
+    pub pod: SpinLock<crate::pod::Pod>,
     /// Watchdog timers.
     pub watchdogs: crate::watchdog::Watchdogs,
     next_shutdown_code: AtomicU32,
@@ -182,6 +184,7 @@ impl Domain {
             shutdown: AtomicU32::new(NOT_SHUT_DOWN),
             controller_pauses: AtomicU32::new(1),
             shared_places: SpinLock::new(rank::LIFECYCLE, BTreeMap::new()),
+            pod: SpinLock::new(radon_hw::lock::Rank(rank::GRANT.0 + 5), crate::pod::Pod::default()),
             watchdogs: crate::watchdog::Watchdogs::new(),
             next_shutdown_code: AtomicU32::new(NOT_SHUT_DOWN),
             toolstack: SpinLock::new(rank::LIFECYCLE, Default::default()),

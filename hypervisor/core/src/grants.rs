@@ -37,6 +37,9 @@ pub fn max_frames(domain: &Domain, status: bool) -> u32 {
 pub fn acquire(granter: &Domain, request: FrameRequest) -> Result<Mfn, GntStatus> {
     match request {
         FrameRequest::Translate(gfn, mode) => {
+            if granter.lookup(gfn).is_none() {
+                crate::pod::populate(granter, gfn);
+            }
             let p2m = granter.p2m.read();
             let entry = p2m.lookup(gfn).ok_or(GntStatus::BAD_PAGE)?;
             let ordinary = match mode {
@@ -67,7 +70,8 @@ pub fn unpin(granter: &Domain, gref: GrantRef, access: Access, drop_frame: bool)
 /// Undoes a mapping whose handle has been taken: out of the mapper's memory (the entry's reference, which is the pin's,
 /// goes with it), then the pin.
 pub fn undo(mapper: &Domain, mapping: &Mapping) {
-    let removed = physmap::remove_if(mapper, mapping.gfn, |e| matches!(e.kind, Kind::GrantRw | Kind::GrantRo));
+    let removed =
+        physmap::remove_if(mapper, mapping.gfn, |e| matches!(e.kind, Kind::GrantRw | Kind::GrantRo));
     // If the guest had put something else there, the entry's reference went then.
     let _ = removed;
     if let Some(granter) = domains::find(mapping.granter) {

@@ -69,7 +69,7 @@ fn pieces(
     mut each: impl FnMut(Maddr, usize, usize),
 ) -> Result<(), Errno> {
     let access = Access { user: false, write, execute: false };
-    let p2m = domain.p2m.read();
+    let mut p2m = domain.p2m.read();
     let mut done = 0usize;
     while done < len {
         let mut at = gva.raw().checked_add(done as u64).ok_or(Errno::EFAULT)?;
@@ -79,7 +79,18 @@ fn pieces(
         let room = PAGE_SIZE - (at as usize & (PAGE_SIZE - 1));
         let n = room.min(len - done);
         let gpa = physical(&p2m, space, Gva::new(at), access).ok_or(Errno::EFAULT)?;
-        let maddr = machine(&p2m, gpa, write).ok_or(Errno::EFAULT)?;
+        let maddr = match machine(&p2m, gpa, write) {
+            Some(maddr) => maddr,
+            None => {
+                // A page that is populated on its first touch, which this is.
+                drop(p2m);
+                if !crate::pod::populate(domain, gpa.gfn()) {
+                    return Err(Errno::EFAULT);
+                }
+                p2m = domain.p2m.read();
+                machine(&p2m, gpa, write).ok_or(Errno::EFAULT)?
+            }
+        };
         each(maddr, done, n);
         done += n;
     }
@@ -105,14 +116,23 @@ pub fn copy_out(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &[u8]) -> 
 }
 
 /// Reads a structure.
-pub fn read<T: FromBytes + FromZeros + IntoBytes>(domain: &Domain, space: &AddressSpace, gva: Gva) -> Result<T, Errno> {
+pub fn read<T: FromBytes + FromZeros + IntoBytes>(
+    domain: &Domain,
+    space: &AddressSpace,
+    gva: Gva,
+) -> Result<T, Errno> {
     let mut value = T::new_zeroed();
     copy_in(domain, space, gva, value.as_mut_bytes())?;
     Ok(value)
 }
 
 /// Writes a structure.
-pub fn write<T: IntoBytes + Immutable>(domain: &Domain, space: &AddressSpace, gva: Gva, value: &T) -> Result<(), Errno> {
+pub fn write<T: IntoBytes + Immutable>(
+    domain: &Domain,
+    space: &AddressSpace,
+    gva: Gva,
+    value: &T,
+) -> Result<(), Errno> {
     copy_out(domain, space, gva, value.as_bytes())
 }
 

@@ -19,7 +19,8 @@ pub fn fill(domain: &Domain, value: u64) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let p2m = domain.p2m.read();
-    let entry = p2m.lookup(Gpa::new(value).gfn()).filter(|e| e.kind.is_writable_ram()).ok_or(Errno::EINVAL)?;
+    let entry =
+        p2m.lookup(Gpa::new(value).gfn()).filter(|e| e.kind.is_writable_ram()).ok_or(Errno::EINVAL)?;
     let page = entry.mfn.maddr();
     for number in 0..ENTRIES {
         // mov $number, %eax; vmmcall; ret  -- or ud2 for iret

@@ -26,6 +26,7 @@ pub mod machine;
 pub mod msr;
 pub mod params;
 pub mod physmap;
+pub mod pod;
 pub mod run;
 pub mod runstate;
 pub mod shutdown;

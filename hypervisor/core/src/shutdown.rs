@@ -4,7 +4,9 @@ use alloc::sync::Arc;
 
 use radon_cpu::{BackendExt, Control, Gpr, SegmentReg};
 use radon_hw::error;
-use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG};
+use xen_abi::sched::{
+    SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG,
+};
 use xen_abi::xen::VIRQ_DOM_EXC;
 
 use crate::context::Context;

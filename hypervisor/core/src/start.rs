@@ -75,7 +75,9 @@ fn enable_virtualisation() -> Result<(), &'static str> {
     let hsave = create::heap_frames(0).map_err(|_| "no memory")?;
     let host_vmcb = create::heap_frames(0).map_err(|_| "no memory")?;
     svm::enable_this_cpu(hsave, host_vmcb).map_err(|e| match e {
-        svm::SvmError::Absent => "its processor has no SVM (AMD-V), or it is hidden: enable nested virtualisation",
+        svm::SvmError::Absent => {
+            "its processor has no SVM (AMD-V), or it is hidden: enable nested virtualisation"
+        }
         svm::SvmError::Disabled => "SVM is switched off in the firmware set-up",
     })
 }
@@ -106,4 +108,3 @@ fn facts(handover: &Handover<'_>) -> machine::Facts {
         reset: fadt.as_ref().and_then(|f| f.reset).and_then(|(r, v)| r.port().map(|p| (p, v))),
     }
 }
-

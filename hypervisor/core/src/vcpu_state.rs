@@ -141,7 +141,15 @@ fn initialise_32(context: &mut Context, s: &VcpuHvmX8632) -> Result<(), Errno> {
     b.set_segment(SegmentReg::Es, segment(s.es_base, s.es_limit, s.es_ar));
     b.set_segment(SegmentReg::Tr, segment(s.tr_base, s.tr_limit, s.tr_ar));
     for s in [SegmentReg::Fs, SegmentReg::Gs, SegmentReg::Ldtr] {
-        b.set_segment(s, Segment { selector: 0, attributes: if s == SegmentReg::Ldtr { LDT } else { 0x93 }, limit: 0xffff, base: 0 });
+        b.set_segment(
+            s,
+            Segment {
+                selector: 0,
+                attributes: if s == SegmentReg::Ldtr { LDT } else { 0x93 },
+                limit: 0xffff,
+                base: 0,
+            },
+        );
     }
     Ok(())
 }

@@ -11,7 +11,9 @@ use radon_bootproto::{BootInfo, MemKind, Module};
 use radon_cmdline::Options;
 use radon_frames::{Contents, Kind as FrameKind, frames};
 use radon_hw::mem;
-use radon_kernel::{Dom0Memory, Dom0Request, LoadPlan, MemType, Placement, Region, StartInfo, StartInfoParams};
+use radon_kernel::{
+    Dom0Memory, Dom0Request, LoadPlan, MemType, Placement, Region, StartInfo, StartInfoParams,
+};
 use radon_p2m::Kind;
 use radon_policy::Policy;
 
@@ -59,7 +61,8 @@ pub fn build(input: &Input<'_>) -> Result<Arc<Domain>, Failure> {
         ..Default::default()
     };
     let one_module = [radon_kernel::Module { gpa: Gpa::new(0), len: 0, cmdline: b"" }];
-    let sized = StartInfoParams { modules: if initrd_module.is_some() { &one_module } else { &[] }, ..params };
+    let sized =
+        StartInfoParams { modules: if initrd_module.is_some() { &one_module } else { &[] }, ..params };
     let placement = layout.place(&Dom0Request {
         kernel: &plan,
         initrd_len: initrd_module.map_or(0, |m| m.len),
@@ -141,7 +144,13 @@ fn own_memory(domain: &Arc<Domain>, layout: &Dom0Memory) -> Result<(), Failure> 
             frames().add_range(range.start..end);
         }
         frames()
-            .alloc_range_exact(range.start, range.pages, domain.id, FrameKind::GuestRam, Contents::Overwritten)
+            .alloc_range_exact(
+                range.start,
+                range.pages,
+                domain.id,
+                FrameKind::GuestRam,
+                Contents::Overwritten,
+            )
             .map_err(|e| Failure(alloc::format!("dom0 RAM at {:x}: {e:?}", range.start.maddr())))?;
         let gfn = Gfn::new(range.start.raw());
         let _ = domain
@@ -161,9 +170,11 @@ fn acpi_blob(input: &Input<'_>, vcpus: u32, at: Gpa) -> Result<(Vec<u8>, Option<
     let params = Dom0Params { vcpus, ioapics: &madt.ioapics, overrides: &madt.overrides };
     let in_acpi_memory = |start: Maddr, len: u64| {
         let end = start.raw().saturating_add(len);
-        !input.boot.memory.iter().any(|r| {
-            r.kind == MemKind::Ram && r.start.raw() < end && start.raw() < r.end().raw()
-        })
+        !input
+            .boot
+            .memory
+            .iter()
+            .any(|r| r.kind == MemKind::Ram && r.start.raw() < end && start.raw() < r.end().raw())
     };
     let blob = build_dom0(tables, &params, at, in_acpi_memory)?;
     Ok((blob.bytes, Some(blob.rsdp)))

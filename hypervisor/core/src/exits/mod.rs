@@ -139,7 +139,10 @@ fn by_memo(domain: &Domain, context: &Context, kind: Kind, mode: radon_decode::M
     let memo = &context.fetch;
     let linear = linear_rip(context);
     let offset = linear & 0xfff;
-    if memo.page != linear >> PAGE_SHIFT || offset > 0xff0 || memo.cr3 != context.backend.control(Control::Cr3) {
+    if memo.page != linear >> PAGE_SHIFT
+        || offset > 0xff0
+        || memo.cr3 != context.backend.control(Control::Cr3)
+    {
         return None;
     }
     // The p2m cannot change under the read lock, and the generation tells that it has not since the memo was made.

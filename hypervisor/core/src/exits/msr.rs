@@ -234,7 +234,11 @@ fn write(
         | number::LS_CFG
         | number::IC_CFG
         | number::DC_CFG => {}
-        number::LSTAR | number::CSTAR | number::KERNEL_GS_BASE | number::SYSENTER_ESP | number::SYSENTER_EIP => {
+        number::LSTAR
+        | number::CSTAR
+        | number::KERNEL_GS_BASE
+        | number::SYSENTER_ESP
+        | number::SYSENTER_EIP => {
             let value = canonical(value)?;
             context.backend.set_control(control_of(msr).ok_or(Fault)?, value);
         }
@@ -262,8 +266,12 @@ fn unknown(domain: &Domain, what: &str, msr: u32) -> Result<u64, Fault> {
 fn fixed_mtrr(msr: u32) -> Option<usize> {
     match msr {
         number::MTRR_FIX64K => Some(0),
-        number::MTRR_FIX16K_FIRST..=number::MTRR_FIX16K_LAST => Some((msr - number::MTRR_FIX16K_FIRST) as usize + 1),
-        number::MTRR_FIX4K_FIRST..=number::MTRR_FIX4K_LAST => Some((msr - number::MTRR_FIX4K_FIRST) as usize + 3),
+        number::MTRR_FIX16K_FIRST..=number::MTRR_FIX16K_LAST => {
+            Some((msr - number::MTRR_FIX16K_FIRST) as usize + 1)
+        }
+        number::MTRR_FIX4K_FIRST..=number::MTRR_FIX4K_LAST => {
+            Some((msr - number::MTRR_FIX4K_FIRST) as usize + 3)
+        }
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use radon_cpu::{Access, NestedFault};
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
-use crate::{hardware, shutdown};
+use crate::{hardware, pod, shutdown};
 
 use super::mmio;
 
@@ -25,6 +25,13 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fau
             return;
         }
         refuse(domain, vcpu, context, fault, "access its memory type forbids");
+        return;
+    }
+    if pod::populate(domain, fault.gpa.gfn()) {
+        return;
+    }
+    if pod::is_marked(domain, fault.gpa.gfn()) {
+        refuse(domain, vcpu, context, fault, "more memory touched than it has (populate on demand)");
         return;
     }
     if fault.table_walk {

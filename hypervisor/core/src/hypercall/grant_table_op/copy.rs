@@ -6,9 +6,7 @@ use radon_addr::{DomId, Gfn, GrantRef, Maddr, PAGE_SIZE};
 use radon_frames::FrameRef;
 use radon_grant::{Access, GntStatus, Mode, Purpose, Via};
 use radon_hw::mem;
-use xen_abi::grant_table::{
-    GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTST_OKAY, GnttabCopy, GnttabCopyPtr,
-};
+use xen_abi::grant_table::{GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTST_OKAY, GnttabCopy, GnttabCopyPtr};
 
 use super::super::{Answer, Caller, OK, Reply, Width};
 use super::{BATCH, resolve};
@@ -89,7 +87,13 @@ fn one(caller: &Caller<'_>, copy: &GnttabCopy) -> Result<(), GntStatus> {
 }
 
 /// Finds and holds one end.
-fn end(caller: &Caller<'_>, p: &GnttabCopyPtr, granted: bool, mode: Mode, len: u16) -> Result<End, GntStatus> {
+fn end(
+    caller: &Caller<'_>,
+    p: &GnttabCopyPtr,
+    granted: bool,
+    mode: Mode,
+    len: u16,
+) -> Result<End, GntStatus> {
     if !granted {
         if resolve(caller, p.domid) != caller.domain.id || p.domid != DomId::SELF.raw() {
             return Err(GntStatus::PERMISSION_DENIED);

@@ -13,10 +13,7 @@ use super::{resolve, status};
 use crate::{domains, grants, physmap};
 
 /// A domain a caller may ask about, as a grant status.
-fn subject(
-    caller: &Caller<'_>,
-    id: u16,
-) -> Result<alloc::sync::Arc<crate::domain::Domain>, GntStatus> {
+fn subject(caller: &Caller<'_>, id: u16) -> Result<alloc::sync::Arc<crate::domain::Domain>, GntStatus> {
     let id = resolve(caller, id);
     if id != caller.domain.id && !caller.domain.privileged() {
         return Err(GntStatus::PERMISSION_DENIED);
@@ -116,7 +113,9 @@ pub fn get_status_frames(caller: &mut Caller<'_>, at: u64) -> Reply {
     };
     let result = match subject(caller, op.dom) {
         Err(e) => e.raw(),
-        Ok(domain) if op.nr_frames > domain.grants.lock().nr_status_frames() => GntStatus::GENERAL_ERROR.raw(),
+        Ok(domain) if op.nr_frames > domain.grants.lock().nr_status_frames() => {
+            GntStatus::GENERAL_ERROR.raw()
+        }
         Ok(domain) => {
             for i in 0..op.nr_frames {
                 let gfn = domain.grants.lock().frame_gfn(FrameKind::Status, i).map_or(u64::MAX, |g| g.raw());

@@ -16,7 +16,7 @@ use xen_abi::memory::{
 use super::super::{Caller, OK, Reply, Width};
 use super::resume;
 use crate::domain::Domain;
-use crate::{domains, grants, physmap};
+use crate::{domains, grants, physmap, pod};
 
 /// One page (or, for `GMFN_RANGE`, `size` pages from `start` on).
 pub fn one(caller: &mut Caller<'_>, start: u64, arg: u64) -> Reply {
@@ -52,7 +52,8 @@ pub fn batch(caller: &mut Caller<'_>, start: u64, arg: u64) -> Reply {
     };
     let space = u32::from(b.space);
     let domain = caller.target(b.domid)?;
-    let foreign = if space == XENMAPSPACE_GMFN_FOREIGN { Some(foreign_domain(caller, b.foreign_domid)?) } else { None };
+    let foreign =
+        if space == XENMAPSPACE_GMFN_FOREIGN { Some(foreign_domain(caller, b.foreign_domid)?) } else { None };
     if matches!(space, XENMAPSPACE_GMFN_RANGE | XENMAPSPACE_DEV_MMIO) {
         return Err(Errno::EINVAL);
     }
@@ -136,6 +137,9 @@ fn place_shared(domain: &Arc<Domain>, gfn: Gfn, mfn: Mfn) -> Result<(), Errno> {
 
 /// A page of another domain: RAM it owns itself.
 fn foreign_frame(foreign: &Domain, gfn: Gfn) -> Result<FrameRef, Errno> {
+    if foreign.lookup(gfn).is_none() {
+        pod::populate(foreign, gfn);
+    }
     let p2m = foreign.p2m.read();
     let entry = p2m.lookup(gfn).ok_or(Errno::EINVAL)?;
     if entry.kind != Kind::Ram && entry.kind != Kind::RamLogdirty {

@@ -5,8 +5,8 @@ use xen_abi::memory as m;
 
 use super::{Answer, Caller, OK, Reply};
 
-mod add_to_physmap;
 mod acquire_resource;
+mod add_to_physmap;
 mod memory_map;
 mod reservation;
 
@@ -42,7 +42,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
             Ok(Answer::Done(radon_frames::frames().max_mfn().raw().saturating_sub(1) as i64))
         }
         m::XENMEM_GET_SHARING_FREED_PAGES | m::XENMEM_GET_SHARING_SHARED_PAGES => OK,
-        m::XENMEM_SET_POD_TARGET | m::XENMEM_GET_POD_TARGET => reservation::pod_target(caller, arg),
+        m::XENMEM_SET_POD_TARGET | m::XENMEM_GET_POD_TARGET => reservation::pod_target(caller, op, arg),
         // The domain was built without virtual NUMA.
         m::XENMEM_GET_VNUMAINFO => Err(Errno::EOPNOTSUPP),
         m::XENMEM_RESERVED_DEVICE_MEMORY_MAP => Err(Errno::ENOENT),

@@ -8,13 +8,14 @@ use radon_frames::{ClaimError, frames};
 use xen_abi::Errno;
 use xen_abi::memory::{
     MemoryDomain, MemoryReservation, PodTarget, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION,
-    XENMEM_MAXIMUM_RESERVATION, XENMEM_POPULATE_PHYSMAP, XENMEMF_POPULATE_ON_DEMAND, mem_flags_address_bits,
+    XENMEM_MAXIMUM_RESERVATION, XENMEM_POPULATE_PHYSMAP, XENMEM_SET_POD_TARGET, XENMEMF_POPULATE_ON_DEMAND,
+    mem_flags_address_bits,
 };
 
 use super::super::{Answer, Caller, OK, Reply, Width};
 use super::resume;
 use crate::domain::Domain;
-use crate::physmap;
+use crate::{physmap, pod};
 
 /// Largest extent a guest may ask of itself (2 MiB) and the toolstack for another (1 GiB).
 const OWN_MAX_ORDER: u32 = 9;
@@ -47,10 +48,8 @@ pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
         // As Xen: a target that is not there means that nothing was done.
         Err(_) => return Ok(Answer::Done(start as i64)),
     };
-    let own = Arc::ptr_eq(&domain, caller.domain);
     let max_order = if caller.domain.privileged() { PRIVILEGED_MAX_ORDER } else { OWN_MAX_ORDER };
-    let _ = own;
-    if r.extent_order > max_order || op == XENMEM_POPULATE_PHYSMAP && r.mem_flags & XENMEMF_POPULATE_ON_DEMAND != 0 {
+    if r.extent_order > max_order {
         return Ok(Answer::Done(start as i64));
     }
     let mut i = start;
@@ -84,9 +83,18 @@ fn extent_step(
                 0 => 64,
                 n => n.min(64) as u8,
             };
+            if r.mem_flags & XENMEMF_POPULATE_ON_DEMAND != 0 {
+                // Only the toolstack, for a domain it builds.
+                caller.require_privilege()?;
+                return pod::mark(domain, gfn, order);
+            }
+            pod::unmark(domain, gfn, order);
             populate(domain, gfn, order, bits, aligned(gfn))
         }
         XENMEM_DECREASE_RESERVATION => {
+            if pod::unmark(domain, gfn, order) == 1 << order {
+                return Ok(());
+            }
             if order == 0 {
                 let removed = physmap::remove_if(domain, gfn, |e| e.kind.is_own_ram())?;
                 // A guest may give up a page twice; Xen answers success for a hole.
@@ -145,14 +153,21 @@ pub fn query(caller: &mut Caller<'_>, op: u32, arg: u64) -> Reply {
     Ok(Answer::Done(value as i64))
 }
 
-/// `XENMEM_{set,get}_pod_target`: no domain is populated on demand, so the target is what it owns.
-pub fn pod_target(caller: &mut Caller<'_>, arg: u64) -> Reply {
+/// `XENMEM_{set,get}_pod_target`.
+pub fn pod_target(caller: &mut Caller<'_>, op: u32, arg: u64) -> Reply {
     caller.require_privilege()?;
     let mut t: PodTarget = caller.read(arg)?;
     let domain = caller.target(t.domid)?;
+    if op == XENMEM_SET_POD_TARGET {
+        if t.target_pages > u64::from(frames().domain(domain.id).max_pages) {
+            return Err(Errno::EINVAL);
+        }
+        if !pod::set_target(&domain, t.target_pages, || caller.should_yield())? {
+            return resume(op, 0, arg);
+        }
+    }
     t.tot_pages = u64::from(frames().domain(domain.id).tot_pages);
-    t.pod_cache_pages = 0;
-    t.pod_entries = 0;
+    (t.pod_cache_pages, t.pod_entries) = pod::counts(&domain);
     caller.write(arg, &t)?;
     OK
 }
