@@ -9,7 +9,7 @@ use radon_core::context::Context;
 use radon_core::domain::{Config, Domain, Dying};
 use radon_core::guest_access::AddressSpace;
 use radon_core::hypercall::{self, Answer, Caller, Width};
-use radon_core::{create, destroy, domains, machine, physmap, run};
+use radon_core::{create, destroy, domains, machine, physmap, pod, run};
 use radon_cpu::{Control, Gpr, SegmentReg};
 use radon_frames::{Contents, FrameAllocator, Kind as FrameKind, frames};
 use radon_hw::{mem, sim};
@@ -17,6 +17,7 @@ use radon_p2m::Kind;
 use radon_policy::Policy;
 use xen_abi::domctl::{self as d, Domctl};
 use xen_abi::hvm_save::{self as hvm, HvmSaveDescriptor};
+use xen_abi::memory as m;
 use xen_abi::sysctl::{self as s, Sysctl};
 use xen_abi::{Errno, Handle, hypercall as nr};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -511,6 +512,71 @@ fn a_dying_domain_gets_nothing_more() {
     assert!(radon_core::grants::table_frame(&guest, 0, false).is_err());
     let request = radon_frames::Request::new(0, guest.id, FrameKind::GuestRam);
     assert!(frames().alloc(request).is_err());
+    end(guest);
+    assert_eq!(frames().free_pages(), before);
+}
+
+/// Populate on demand, as with memory = 384 and maxmem = 512 pages: pages that the balloon touched (Linux scrubs them)
+/// before it gave them up stay the domain's, so that what it owns is its target when the balloon is done.
+#[test]
+fn a_scrubbing_balloon_ends_at_its_target() {
+    const MAX: u64 = 512;
+    const TARGET: u64 = 384;
+    let tools = Tools::new();
+    let before = frames().free_pages();
+    let guest = build(1, 0);
+    frames().set_max_pages(guest.id, MAX);
+    let owned = || u64::from(frames().domain(guest.id).tot_pages);
+    pod::mark(&guest, Gfn::new(0), 9).unwrap();
+    while !pod::set_target(&guest, TARGET, || true).unwrap() {}
+    assert_eq!(owned(), TARGET);
+
+    let give_back = |gfn: u64| {
+        tools.put(BUFFER, &gfn);
+        let reservation = m::MemoryReservation {
+            extent_start: Handle::new(BUFFER),
+            nr_extents: 1,
+            extent_order: 0,
+            mem_flags: 0,
+            domid: guest.id.raw(),
+            _pad: [0; 6],
+        };
+        tools.put(OP, &reservation);
+        let op = u64::from(m::XENMEM_DECREASE_RESERVATION);
+        assert_eq!(tools.call(nr::HYPERVISOR_MEMORY_OP, [op, OP, 0, 0, 0, 0]), Ok(1));
+    };
+    for gfn in 0..100 {
+        let frame = physmap::get_frame(&guest, Gfn::new(gfn), true).unwrap();
+        mem::write(frame.mfn().maddr(), &0xdead_u64);
+    }
+    // Page 0 is in use elsewhere (a grant): it cannot be kept, and is gone.
+    let lent = physmap::get_frame(&guest, Gfn::new(0), true).unwrap();
+    give_back(0);
+    let lent_mfn = lent.mfn();
+    drop(lent);
+    assert_eq!(owned(), TARGET - 1);
+    for gfn in 1..100 {
+        give_back(gfn);
+        assert_eq!(owned(), TARGET - 1);
+    }
+    // Marks cost nothing until no more of them are left than frames for them: 512 - 100 - 29 = 383.
+    for gfn in 400..429 {
+        give_back(gfn);
+        assert_eq!(owned(), TARGET - 1);
+    }
+    assert_eq!(pod::counts(&guest), (TARGET - 1, TARGET - 1));
+    give_back(429);
+    assert_eq!(owned(), TARGET - 2);
+
+    // All that is left can be touched, and nothing of what was in the pages shows.
+    for gfn in (100..400).chain(430..512) {
+        let frame = physmap::get_frame(&guest, Gfn::new(gfn), true).unwrap();
+        assert_ne!(frame.mfn(), lent_mfn);
+        assert_eq!(mem::read::<u64>(frame.mfn().maddr()), 0);
+    }
+    assert_eq!((pod::counts(&guest), owned()), ((0, 0), TARGET - 2));
+    give_back(200);
+    assert_eq!(owned(), TARGET - 3);
     end(guest);
     assert_eq!(frames().free_pages(), before);
 }

@@ -411,7 +411,7 @@ pub fn any(s: &mut Source<'_>, domain: &Domain) -> Call {
 
 /// What a guest does without a hypercall: grants pages, and writes into pages it shares with the hypervisor.
 pub fn scribble(s: &mut Source<'_>, domain: &Arc<Domain>) {
-    let index = s.below(2) as u32;
+    let half = s.below(2) * 2048;
     if s.chance(70)
         && let Ok(table) = grants::table_frame(domain, 0, false)
     {
@@ -433,7 +433,7 @@ pub fn scribble(s: &mut Source<'_>, domain: &Arc<Domain>) {
         let at = domain.shared_info.maddr().raw() + s.below(512) * 8;
         mem::write(radon_addr::Maddr::new(at), &s.word());
     } else {
-        let gpa = Gpa::new(gfn(s).wrapping_shl(12) | s.below(64) * 8 | u64::from(index) * 2048);
+        let gpa = Gpa::new(gfn(s).wrapping_shl(12) | (half + s.below(64) * 8));
         if let Some(at) = domain.ram_at(gpa, true) {
             mem::write(at, &(s.odd_word() as u32));
         }

@@ -9,12 +9,13 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// An endless stream that a seed determines (SplitMix64).
+    #[allow(dead_code)] // of the seeded test
     pub fn seeded(seed: u64) -> Source<'static> {
         Source { bytes: &[], state: seed, endless: true }
     }
 
-    /// The bytes of a fuzzer (its target uses this, not the seeded test); zeros when they are used up.
-    #[allow(dead_code)]
+    /// The bytes of a fuzzer; zeros when they are used up.
+    #[allow(dead_code)] // of the fuzz target
     pub fn of_bytes(bytes: &'a [u8]) -> Source<'a> {
         Source { bytes, state: 0, endless: false }
     }

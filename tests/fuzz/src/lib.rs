@@ -1,0 +1,35 @@
+//! Fuzz targets: one function per parser of untrusted bytes. Each takes any bytes and must return; a panic is a finding.
+//!
+//! `fuzz/` runs them under libFuzzer, `tests/replay.rs` replays `corpus/` under plain `cargo test`.
+
+pub mod acpi;
+pub mod boot;
+pub mod decode;
+pub mod events;
+pub mod grants;
+pub mod hypercall;
+pub mod pci;
+pub mod policy;
+
+#[path = "../../../hypervisor/core/tests/random/mod.rs"]
+mod random;
+
+mod memory;
+
+/// A target: its name, which is also that of its corpus, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("hypercall", hypercall::run),
+    ("decode_length", decode::length),
+    ("decode_memory", decode::memory),
+    ("evtchn", events::run),
+    ("grant", grants::run),
+    ("bootproto", boot::loader),
+    ("acpi", acpi::run),
+    ("kernel", boot::kernel),
+    ("cmdline", boot::command_line),
+    ("vpci", pci::run),
+    ("policy", policy::run),
+];
