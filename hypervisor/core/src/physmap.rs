@@ -74,29 +74,36 @@ pub fn remove(domain: &Domain, gfn: Gfn) -> Result<Option<Entry>, Errno> {
     remove_if(domain, gfn, |_| true)
 }
 
-/// Unmaps one page if its entry is as the caller wants it.
+/// Unmaps one page if its entry is as the caller wants it, and releases what it held.
 pub fn remove_if(
     domain: &Domain,
     gfn: Gfn,
     wanted: impl FnOnce(&Entry) -> bool,
 ) -> Result<Option<Entry>, Errno> {
-    let old = {
-        let mut p2m = domain.p2m.write();
-        match p2m.lookup(gfn) {
-            Some(entry) if wanted(&entry) => {}
-            _ => return Ok(None),
-        }
-        let replaced = p2m.remove_page(gfn).map_err(p2m_errno)?;
-        if replaced.flush == Flush::Needed {
-            run::flush_domain_tlb(domain);
-            p2m.reclaim();
-        }
-        replaced.old
-    };
+    let old = take_if(domain, gfn, wanted)?;
     if let Some(entry) = old {
         release(domain, entry);
     }
     Ok(old)
+}
+
+/// Unmaps one page if its entry is as the caller wants it. What the entry held is the caller's then.
+pub(crate) fn take_if(
+    domain: &Domain,
+    gfn: Gfn,
+    wanted: impl FnOnce(&Entry) -> bool,
+) -> Result<Option<Entry>, Errno> {
+    let mut p2m = domain.p2m.write();
+    match p2m.lookup(gfn) {
+        Some(entry) if wanted(&entry) => {}
+        _ => return Ok(None),
+    }
+    let replaced = p2m.remove_page(gfn).map_err(p2m_errno)?;
+    if replaced.flush == Flush::Needed {
+        run::flush_domain_tlb(domain);
+        p2m.reclaim();
+    }
+    Ok(replaced.old)
 }
 
 /// Unmaps `2^order` pages of the domain's own RAM and frees them. Returns how many 4 KiB pages went.

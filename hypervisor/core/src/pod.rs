@@ -2,16 +2,18 @@
 //!
 //! The toolstack marks gfns as populate-on-demand, then fills a *cache* of frames (`XENMEM_set_pod_target`). The first
 //! touch of such a gfn, by the guest or on its behalf, takes a frame from the cache. The guest's balloon driver gives
-//! back the difference early on by decreasing its reservation, which simply removes marks. A domain that touches more
-//! than its cache holds before its balloon has worked is crashed, as on Xen (which first looks for zeroed pages to
-//! take back; Linux does not need that).
+//! back the difference early on by decreasing its reservation: of a marked gfn that removes the mark; the frame of a
+//! populated one goes to the cache for as long as that is short of what is marked (Linux scrubs, and so populates,
+//! every page before it gives it up). A domain that touches more than its cache holds before its balloon has worked is
+//! crashed, as on Xen (which first looks for zeroed pages to take back; Linux does not need that).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use radon_addr::{Gfn, Mfn};
 use radon_frames::{Contents, Kind as FrameKind, Request, frames};
-use radon_p2m::Kind;
+use radon_hw::mem;
+use radon_p2m::{Entry, Kind};
 use xen_abi::Errno;
 
 use crate::domain::{Domain, Dying};
@@ -102,10 +104,11 @@ impl Pod {
 /// Marks `2^order` gfns (`XENMEMF_populate_on_demand`).
 pub fn mark(domain: &Domain, gfn: Gfn, order: u8) -> Result<(), Errno> {
     let end = gfn.raw().checked_add(1 << order).ok_or(Errno::EINVAL)?;
+    let mut pod = domain.pod.lock();
     if domain.dying() != Dying::No {
         return Err(Errno::ESRCH);
     }
-    domain.pod.lock().mark(gfn.raw(), end);
+    pod.mark(gfn.raw(), end);
     Ok(())
 }
 
@@ -122,6 +125,23 @@ pub fn unmark(domain: &Domain, gfn: Gfn, order: u8) -> u64 {
         release(domain, mfn, order);
     }
     gone
+}
+
+/// The domain gave up a populated page: takes its frame for the cache if more is marked than cached. False: the frame
+/// stays the caller's, to be released. `entry` is out of the p2m and of all TLBs.
+pub fn keep(domain: &Domain, entry: &Entry) -> bool {
+    let mut pod = domain.pod.lock();
+    // A frame that somebody else still refers to (a grant, a foreign mapping) must not come back under another gfn. No
+    // new reference can turn up: the p2m does not lead to it any more.
+    let alone = || frames().info(entry.mfn).is_some_and(|f| f.allocated && f.count == 1);
+    let wanted = pod.entries > pod.cached && domain.dying() == Dying::No;
+    if !wanted || entry.order != 0 || entry.kind != Kind::Ram || !alone() {
+        return false;
+    }
+    mem::zero_frame(entry.mfn);
+    pod.cache.push((entry.mfn, 0));
+    pod.cached += 1;
+    true
 }
 
 /// Gives `gfn` a frame if it is marked. True: it has one now. False: it is not marked, or the cache is empty.

@@ -95,22 +95,24 @@ fn extent_step(
             if pod::unmark(domain, gfn, order) == 1 << order {
                 return Ok(());
             }
-            if order == 0 {
-                let removed = physmap::remove_if(domain, gfn, |e| e.kind.is_own_ram())?;
-                // A guest may give up a page twice; Xen answers success for a hole.
-                let _ = removed;
-                Ok(())
-            } else {
-                for n in 0..1u64 << order {
-                    let at = gfn.checked_add(n).ok_or(Errno::EINVAL)?;
-                    physmap::remove_if(domain, at, |e| e.kind.is_own_ram())?;
-                }
-                Ok(())
+            for n in 0..1u64 << order {
+                give_back(domain, gfn.checked_add(n).ok_or(Errno::EINVAL)?)?;
             }
+            Ok(())
         }
         // A translated guest has no use for frames without a place; nothing is ever handed out.
         _ => Err(Errno::EOPNOTSUPP),
     }
+}
+
+/// The guest gives up one page of its RAM. A hole is fine: a page may be given up twice, as on Xen.
+fn give_back(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
+    if let Some(entry) = physmap::take_if(domain, gfn, |e| e.kind.is_own_ram())?
+        && !pod::keep(domain, &entry)
+    {
+        physmap::release(domain, entry);
+    }
+    Ok(())
 }
 
 /// Populates an extent whose order the p2m may not have as such.
