@@ -46,12 +46,23 @@ pub fn deliverable(domain: &Domain, vcpu: &Vcpu, context: &Context) -> bool {
 
 /// Prepares the next entry. False: the vCPU is halted and there is nothing to wake it.
 pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
+    // Nothing arrived and nothing was left waiting: most exits end here.
+    if !vcpu.attention.load(Ordering::SeqCst) && context.settled && context.pending.is_none() {
+        return true;
+    }
     vcpu.attention.store(false, Ordering::SeqCst);
+    context.settled = false;
     if vcpu.polling.load(Ordering::Acquire) {
         return false;
     }
     sync_tpr_from_guest(vcpu, context);
     let b = &mut context.backend;
+    if b.injecting() {
+        // Prepared before, but the entry was called off: it must not be overwritten.
+        let more = highest(domain, vcpu).is_some();
+        context.backend.request_interrupt_window(more);
+        return true;
+    }
     if let Some(event) = context.pending.take() {
         b.inject(event);
         context.halted = false;
@@ -66,6 +77,8 @@ pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) ->
     }
     let Some(source) = highest(domain, vcpu) else {
         b.request_interrupt_window(false);
+        // A request that waits for a lower priority can become deliverable without any notice.
+        context.settled = !context.halted && vcpu.apic.lock().highest_requested().is_none();
         return !context.halted;
     };
     if b.rflags() & rflags::IF == 0 {
@@ -91,10 +104,17 @@ pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) ->
 }
 
 /// CR8 is virtualised by the processor; the local APIC's TPR follows it.
-fn sync_tpr_from_guest(vcpu: &Vcpu, context: &mut Context) {
+pub fn sync_tpr_from_guest(vcpu: &Vcpu, context: &mut Context) {
     let class = context.backend.tpr_class();
     let mut apic = vcpu.apic.lock();
     if apic.tpr() >> 4 != class {
         apic.set_tpr(class << 4);
     }
+}
+
+/// The guest wrote a register of its local APIC: CR8 follows its TPR, and what can be delivered may have changed.
+pub fn apic_written(vcpu: &Vcpu, context: &mut Context) {
+    let class = vcpu.apic.lock().tpr() >> 4;
+    context.backend.set_tpr_class(class);
+    context.settled = false;
 }
