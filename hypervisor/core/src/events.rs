@@ -19,8 +19,7 @@ pub fn notify(domain: &Arc<Domain>, n: Notify) {
     if n.pollers.is_some() {
         for v in domain.vcpus() {
             if v.polling.load(Ordering::Acquire) {
-                v.polling.store(false, Ordering::Release);
-                v.poll_deadline.store(u64::MAX, Ordering::Relaxed);
+                v.end_poll();
                 run::kick(v);
             }
         }

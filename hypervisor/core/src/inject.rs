@@ -47,13 +47,18 @@ pub fn deliverable(domain: &Domain, vcpu: &Vcpu, context: &Context) -> bool {
 /// Prepares the next entry. False: the vCPU is halted and there is nothing to wake it.
 pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
     // Nothing arrived and nothing was left waiting: most exits end here.
-    if !vcpu.attention.load(Ordering::SeqCst) && context.settled && context.pending.is_none() {
+    let nothing_new = !vcpu.attention.load(Ordering::SeqCst) && context.pending.is_none();
+    if nothing_new && context.settled && !context.halted {
         return true;
     }
     vcpu.attention.store(false, Ordering::SeqCst);
     context.settled = false;
     if vcpu.polling.load(Ordering::Acquire) {
-        return false;
+        if !deliverable(domain, vcpu, context) {
+            return false;
+        }
+        // As on Xen, whatever the vCPU can take ends its poll, too.
+        vcpu.end_poll();
     }
     sync_tpr_from_guest(vcpu, context);
     let b = &mut context.backend;

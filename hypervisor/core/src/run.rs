@@ -328,10 +328,14 @@ fn enter(domain: &Domain, vcpu: &Arc<Vcpu>, context: &mut Context) -> Option<Exi
     }
 }
 
-/// The vCPU waits. Returns false if something arrived meanwhile.
+/// The vCPU waits. Returns false if something arrived since the entry path looked last ([`inject::prepare`], which takes the
+/// request for attention back): whoever ended a poll then saw a vCPU that was not blocked yet.
 pub fn block(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
     vcpu.set_blocked();
-    if inject::deliverable(domain, vcpu, context) || vcpu.next_deadline() <= time::now() {
+    if vcpu.attention.load(Ordering::SeqCst)
+        || inject::deliverable(domain, vcpu, context)
+        || vcpu.next_deadline() <= time::now()
+    {
         vcpu.clear_blocked();
         return false;
     }

@@ -34,8 +34,8 @@ pub fn fire(vcpu: &Arc<Vcpu>, now: Ns) {
         vcpu.apic_deadline.store(deadline.map_or(NEVER, Ns::raw), Ordering::Relaxed);
         run::kick(vcpu);
     }
-    if take_due(&vcpu.poll_deadline, now) {
-        vcpu.polling.store(false, Ordering::Release);
+    if vcpu.poll_deadline.load(Ordering::Relaxed) <= now.raw() {
+        vcpu.end_poll();
         run::kick(vcpu);
     }
 }

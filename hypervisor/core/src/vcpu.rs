@@ -138,6 +138,19 @@ impl Vcpu {
         self.blocked.swap(false, Ordering::SeqCst)
     }
 
+    /// Starts to wait in `SCHEDOP_poll`; `deadline` in ns, `u64::MAX` = none. The caller must look at the ports *after* this.
+    pub fn begin_poll(&self, deadline: u64) {
+        self.poll_deadline.store(deadline, Ordering::Relaxed);
+        self.polling.store(true, Ordering::SeqCst);
+        // The entry path must not take the way of a vCPU for which nothing is to be done.
+        self.attention.store(true, Ordering::SeqCst);
+    }
+    /// Ends the wait. The deadline goes first: a poll that begins at once sets its own.
+    pub fn end_poll(&self) {
+        self.poll_deadline.store(u64::MAX, Ordering::Relaxed);
+        self.polling.store(false, Ordering::SeqCst);
+    }
+
     /// Adds a reason to be paused.
     pub fn pause(&self) {
         self.pause_count.fetch_add(1, Ordering::SeqCst);

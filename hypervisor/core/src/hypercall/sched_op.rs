@@ -101,26 +101,20 @@ fn poll(caller: &mut Caller<'_>, arg: u64) -> Reply {
     }
     let deadline = if timeout == 0 { u64::MAX } else { timeout };
     // Polling is announced first, so that an event raised from now on ends it.
-    caller.vcpu.poll_deadline.store(deadline, Ordering::Relaxed);
-    caller.vcpu.polling.store(true, Ordering::SeqCst);
+    caller.vcpu.begin_poll(deadline);
     let mut ready = deadline <= time::now().raw();
     for i in 0..u64::from(count) {
         let port: Result<u32, Errno> = caller.element::<u32>(ports, i).and_then(|at| caller.read(at));
         match port.and_then(|p| caller.domain.events.lock().poll(Port::new(p))) {
             Ok(pending) => ready |= pending,
             Err(e) => {
-                end_poll(caller);
+                caller.vcpu.end_poll();
                 return Err(e);
             }
         }
     }
     if ready {
-        end_poll(caller);
+        caller.vcpu.end_poll();
     }
     OK
-}
-
-fn end_poll(caller: &Caller<'_>) {
-    caller.vcpu.polling.store(false, Ordering::SeqCst);
-    caller.vcpu.poll_deadline.store(u64::MAX, Ordering::Relaxed);
 }
