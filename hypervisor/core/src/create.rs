@@ -143,13 +143,15 @@ fn new_vcpu(domain: &Arc<Domain>, id: VcpuId, ports: Option<Maddr>) -> Result<Vc
     let root = domain.p2m.read().root().ok_or(Errno::ESRCH)?;
     let svm = machine::facts().map(|f| f.svm).ok_or(Errno::ENODEV)?;
     let vmcb = heap_frames(0)?;
-    let backend = SvmVcpu::new(svm, vmcb.maddr(), ports.unwrap_or(maps.ports), maps.msrs, root.maddr());
+    let backend = SvmVcpu::new(svm, vmcb.maddr(), ports.unwrap_or(maps.ports), maps.msrs, root.maddr())
+        .ok_or(Errno::ENOMEM)?;
     let context = Context {
         backend: Box::new(backend),
         control_frame: OwnedFrames::new(vmcb, 0),
         fpu: Box::new(FpuState::new()),
         xcr0: 1,
         pending: None,
+        settled: false,
         halted: false,
         msrs: Msrs::default(),
         fetch: FetchMemo::default(),

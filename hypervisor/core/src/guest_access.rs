@@ -4,7 +4,7 @@
 //! taken away in the middle. Each datum is fetched once: callers work on the copy.
 
 use radon_addr::{Gpa, Gva, Maddr, PAGE_SIZE};
-use radon_cpu::{BackendExt, Control, Mode};
+use radon_cpu::{Control, Mode};
 use radon_hw::mem;
 use radon_p2m::P2m;
 use radon_p2m::guest_walk::{self, Access, Registers};

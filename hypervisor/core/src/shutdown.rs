@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use radon_cpu::{BackendExt, Control, Gpr, SegmentReg};
+use radon_cpu::{Control, Gpr, SegmentReg};
 use radon_hw::error;
 use xen_abi::sched::{
     SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG,

@@ -90,17 +90,12 @@ pub trait Backend: Send {
     fn set_port_maps(&mut self, io_bitmap: Maddr);
     /// Frames held by this back end, for the memory accounting.
     fn overhead_pages(&self) -> usize;
-}
-
-/// Derived state shared by all back ends.
-pub trait BackendExt: Backend {
     /// Operating mode of the guest now.
     fn mode(&self) -> Mode {
-        let efer = self.control(Control::Efer);
         let cs = self.segment(SegmentReg::Cs);
         if self.control(Control::Cr0) & 1 == 0 {
             Mode::Real
-        } else if efer & (1 << 10) != 0 && cs.long() {
+        } else if self.control(Control::Efer) & (1 << 10) != 0 && cs.long() {
             Mode::Long
         } else if cs.default_32() {
             Mode::Protected32
@@ -113,4 +108,3 @@ pub trait BackendExt: Backend {
         self.segment(SegmentReg::Ss).dpl()
     }
 }
-impl<B: Backend + ?Sized> BackendExt for B {}

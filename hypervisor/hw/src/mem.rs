@@ -158,13 +158,29 @@ macro_rules! atomics {
 }
 atomics! { atomic_u8 AtomicU8 SINK8 atomic_u16 AtomicU16 SINK16 atomic_u32 AtomicU32 SINK32 atomic_u64 AtomicU64 SINK64 }
 
+/// A frame of RAM as 512 words, for control structures that are read and written at every exit.
+///
+/// `None` when the frame is not RAM.
+pub fn frame_words(mfn: Mfn) -> Option<&'static [core::sync::atomic::AtomicU64; 512]> {
+    let p = backend::locate(mfn.maddr(), PAGE_SIZE).filter(|(_, n)| *n == PAGE_SIZE).map(|(p, _)| p)?;
+    // SAFETY: a whole, aligned page that stays mapped for ever and is only accessed by atomics and raw copies.
+    Some(unsafe { &*p.cast() })
+}
+
 /// Copies `n` bytes, words in one piece.
 ///
 /// # Safety
 /// Both pointers must be valid for `n` bytes. Other CPUs and guests may change the bytes meanwhile.
 #[inline(always)]
 unsafe fn copy_raw(dst: *mut u8, src: *const u8, n: usize) {
+    // Miri executes no assembly; there nobody else writes.
+    #[cfg(miri)]
+    // SAFETY: the caller vouches for both ranges.
+    unsafe {
+        core::ptr::copy(src, dst, n)
+    };
     // Assembly rather than `ptr::copy`: a guest may write the source concurrently, which only instructions tolerate.
+    #[cfg(not(miri))]
     // SAFETY: the caller vouches for both ranges; the instructions touch nothing else.
     unsafe {
         match n {
@@ -189,7 +205,14 @@ unsafe fn copy_raw(dst: *mut u8, src: *const u8, n: usize) {
 /// `dst` must be valid for `n` bytes.
 #[inline(always)]
 unsafe fn fill_raw(dst: *mut u8, byte: u8, n: usize) {
+    #[cfg(miri)]
+    // SAFETY: the caller vouches for the range.
+    unsafe {
+        dst.write_bytes(byte, n)
+    };
+    #[cfg(not(miri))]
     let word = u64::from_ne_bytes([byte; 8]);
+    #[cfg(not(miri))]
     // SAFETY: the caller vouches for the range; the direction flag is clear by the calling convention.
     unsafe {
         core::arch::asm!("rep stosq", "mov ecx, {tail:e}", "rep stosb", tail = in(reg) n & 7, in("rax") word,

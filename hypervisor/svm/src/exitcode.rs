@@ -140,7 +140,14 @@ mod tests {
         let io = Raw { code: 0x7b, info1: 0x3f8 << 16 | 0x10, info2: 0x1234 };
         assert_eq!(
             decode(io),
-            Exit::Io(IoAccess { port: 0x3f8, size: 1, input: false, string: false, rep: false, next_rip: 0x1234 })
+            Exit::Io(IoAccess {
+                port: 0x3f8,
+                size: 1,
+                input: false,
+                string: false,
+                rep: false,
+                next_rip: 0x1234
+            })
         );
     }
 
@@ -148,6 +155,9 @@ mod tests {
     fn nested_faults() {
         let raw = Raw { code: 0x400, info1: 1 << 32 | 0x6, info2: 0xfee0_0020 };
         let Exit::NestedFault(f) = decode(raw) else { panic!() };
-        assert_eq!((f.gpa.raw(), f.access, f.present, f.table_walk), (0xfee0_0020, Access::Write, false, false));
+        assert_eq!(
+            (f.gpa.raw(), f.access, f.present, f.table_walk),
+            (0xfee0_0020, Access::Write, false, false)
+        );
     }
 }

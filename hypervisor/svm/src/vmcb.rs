@@ -3,6 +3,8 @@
 //! Setters mark the right VMCB clean field as dirty by construction: a field cannot be changed behind the
 //! processor's back.
 
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use radon_addr::Maddr;
 use radon_cpu::Segment;
 use radon_hw::mem;
@@ -60,8 +62,43 @@ pub mod intercept2 {
 }
 
 /// A VMCB in its own frame.
+///
+/// The words are read and written one by one at every exit, so the frame is looked up once and kept.
 pub struct Vmcb {
     base: Maddr,
+    words: &'static [AtomicU64; 512],
+}
+
+/// A field narrower than a word, within its word.
+trait Field: Copy {
+    fn extract(word: u64, shift: u32) -> Self;
+    fn insert(self, word: u64, shift: u32) -> u64;
+}
+
+macro_rules! narrow {
+    ($($ty:ty)*) => {$(
+        impl Field for $ty {
+            #[inline(always)]
+            fn extract(word: u64, shift: u32) -> Self {
+                (word >> shift) as $ty
+            }
+            #[inline(always)]
+            fn insert(self, word: u64, shift: u32) -> u64 {
+                word & !(u64::from(<$ty>::MAX) << shift) | u64::from(self) << shift
+            }
+        }
+    )*};
+}
+narrow! { u8 u32 }
+impl Field for u64 {
+    #[inline(always)]
+    fn extract(word: u64, _: u32) -> Self {
+        word
+    }
+    #[inline(always)]
+    fn insert(self, _: u64, _: u32) -> u64 {
+        self
+    }
 }
 
 macro_rules! field {
@@ -69,21 +106,25 @@ macro_rules! field {
         $(#[$m])*
         #[inline(always)]
         pub fn $get(&self) -> $ty {
-            mem::read::<$ty>(self.at($off))
+            <$ty as Field>::extract(self.words[$off / 8].load(Relaxed), $off % 8 * 8)
         }
         /// Sets the field and marks its clean group dirty.
         #[inline(always)]
         pub fn $set(&mut self, value: $ty) {
-            mem::write(self.at($off), &value);
+            let word = &self.words[$off / 8];
+            word.store(value.insert(word.load(Relaxed), $off % 8 * 8), Relaxed);
             self.dirty(Clean::$clean);
         }
     };
 }
 
+/// The word of the clean bits.
+const CLEAN: usize = 0xc0 / 8;
+
 impl Vmcb {
-    /// Takes over a zeroed frame.
-    pub fn new(base: Maddr) -> Vmcb {
-        Vmcb { base }
+    /// Takes over a zeroed frame of RAM; `None` if it is none.
+    pub fn new(base: Maddr) -> Option<Vmcb> {
+        Some(Vmcb { base, words: mem::frame_words(base.mfn())? })
     }
     /// Where it lies.
     pub fn maddr(&self) -> Maddr {
@@ -96,18 +137,18 @@ impl Vmcb {
     #[inline(always)]
     fn dirty(&mut self, group: Clean) {
         if !matches!(group, Clean::None) {
-            let clean = mem::read::<u32>(self.at(0xc0));
-            mem::write(self.at(0xc0), &(clean & !(1u32 << group as u32)));
+            let clean = &self.words[CLEAN];
+            clean.store(clean.load(Relaxed) & !(1u64 << group as u32), Relaxed);
         }
     }
     /// All groups clean: called right after an exit.
     #[inline(always)]
     pub fn mark_clean(&mut self) {
-        mem::write(self.at(0xc0), &0x3ff_u32);
+        self.words[CLEAN].store(0x3ff, Relaxed);
     }
     /// All groups dirty: the vCPU moved to another pCPU.
     pub fn mark_dirty(&mut self) {
-        mem::write(self.at(0xc0), &0_u32);
+        self.words[CLEAN].store(0, Relaxed);
     }
 
     field!(/// Exceptions intercepted, a bit per vector.
@@ -202,20 +243,24 @@ impl Vmcb {
     }
     /// Segment register or descriptor table at this offset of the save area.
     #[inline]
-    pub fn segment(&self, offset: u64) -> Segment {
-        let low = mem::read::<u64>(self.at(offset));
+    pub fn segment(&self, offset: usize) -> Segment {
+        let word = |i: usize| self.words.get(offset / 8 + i).map_or(0, |w| w.load(Relaxed));
+        let low = word(0);
         Segment {
             selector: low as u16,
             attributes: (low >> 16) as u16,
             limit: (low >> 32) as u32,
-            base: mem::read::<u64>(self.at(offset + 8)),
+            base: word(1),
         }
     }
     /// Sets a segment register or descriptor table.
-    pub fn set_segment(&mut self, offset: u64, s: Segment) {
+    pub fn set_segment(&mut self, offset: usize, s: Segment) {
         let low = u64::from(s.selector) | u64::from(s.attributes) << 16 | u64::from(s.limit) << 32;
-        mem::write(self.at(offset), &low);
-        mem::write(self.at(offset + 8), &s.base);
+        for (i, value) in [low, s.base].into_iter().enumerate() {
+            if let Some(w) = self.words.get(offset / 8 + i) {
+                w.store(value, Relaxed);
+            }
+        }
         self.dirty(Clean::Segments);
         self.dirty(Clean::DescriptorTables);
     }

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use radon_cpu::{BackendExt, Control, Gpr};
+use radon_cpu::{Control, Gpr};
 use radon_decode::Kind;
 
 use crate::context::Context;

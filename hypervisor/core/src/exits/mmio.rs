@@ -11,10 +11,11 @@ use crate::context::Context;
 use crate::domain::Domain;
 use crate::guest_access::{self, AddressSpace};
 use crate::vcpu::Vcpu;
-use crate::{apic, hardware};
+use crate::{apic, hardware, inject};
 
 /// Emulates the instruction at RIP whose memory operand is `fault.gpa`. False: it cannot be emulated.
 pub fn emulate(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fault: NestedFault) -> bool {
+    inject::sync_tpr_from_guest(vcpu, context);
     let (bytes, n) = super::fetch(domain, context);
     let mode = super::decode_mode(context);
     let Some(op) = bytes.get(..n).and_then(|b| decode_memory_access(b, mode).ok()) else { return false };
@@ -39,6 +40,7 @@ pub fn emulate(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fa
         |size| access_read(domain, vcpu, source, size),
         |size, value| access_write(domain, vcpu, destination, size, value),
     );
+    inject::apic_written(vcpu, context);
     store(context, &before, &regs, &op);
     true
 }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use radon_addr::{Gva, PAGE_SHIFT};
-use radon_cpu::{BackendExt, Control, Event, Exit, Mode, SegmentReg};
+use radon_cpu::{Control, Event, Exit, Mode, SegmentReg};
 use radon_decode::{Kind, length_of};
 use radon_hw::mem;
 
@@ -145,8 +145,8 @@ fn by_memo(domain: &Domain, context: &Context, kind: Kind, mode: radon_decode::M
     {
         return None;
     }
-    // The p2m cannot change under the read lock, and the generation tells that it has not since the memo was made.
-    let _p2m = domain.p2m.read();
+    // Without the p2m's lock the frame could go to somebody else between this look and the read. Then its bytes are only
+    // compared with the opcode that the exit reported, and the guest learns at most what its own instruction's length is.
     if memo.generation != domain.tlb_generation.load(core::sync::atomic::Ordering::SeqCst) {
         return None;
     }

@@ -10,7 +10,7 @@ use radon_vapic::{MSR_APIC_BASE, MSR_TSC_DEADLINE, MSR_X2APIC_FIRST, MSR_X2APIC_
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
-use crate::{apic, hypercall_page};
+use crate::{apic, hypercall_page, inject};
 
 /// Numbers of the MSRs that guests touch (APM vol. 2, appendix A).
 mod number {
@@ -117,6 +117,9 @@ fn control_of(msr: u32) -> Option<Control> {
 }
 
 fn read(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, msr: u32) -> Result<u64, Fault> {
+    if (MSR_X2APIC_FIRST..=MSR_X2APIC_LAST).contains(&msr) {
+        inject::sync_tpr_from_guest(vcpu, context);
+    }
     let b = context.backend.as_ref();
     let m = &context.msrs;
     Ok(match msr {
@@ -174,11 +177,14 @@ fn write(
 ) -> Result<(), Fault> {
     match msr {
         MSR_X2APIC_FIRST..=MSR_X2APIC_LAST => {
+            inject::sync_tpr_from_guest(vcpu, context);
             let effect = vcpu.apic.lock().write_msr(msr, value, time::now()).map_err(|_| Fault)?;
+            inject::apic_written(vcpu, context);
             apic::apply(domain, vcpu, effect);
         }
         MSR_APIC_BASE => {
             let effect = vcpu.apic.lock().write_base(value).map_err(|_| Fault)?;
+            inject::apic_written(vcpu, context);
             apic::apply(domain, vcpu, effect);
         }
         MSR_TSC_DEADLINE => {

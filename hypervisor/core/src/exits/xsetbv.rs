@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use radon_cpu::{BackendExt, Event, Gpr};
+use radon_cpu::{Event, Gpr};
 use radon_decode::Kind;
 
 use crate::context::Context;

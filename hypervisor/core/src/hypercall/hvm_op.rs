@@ -81,6 +81,9 @@ fn set_param(caller: &mut Caller<'_>, arg: u64) -> Reply {
 fn set_callback(domain: &Domain, value: u64) {
     let vector = if value >> 56 == HVM_PARAM_CALLBACK_TYPE_VECTOR { value as u8 } else { 0 };
     domain.callback_vector.store(vector, Ordering::Release);
+    for v in domain.vcpus() {
+        v.attention.store(true, Ordering::SeqCst);
+    }
 }
 
 fn get_param(caller: &mut Caller<'_>, arg: u64) -> Reply {

@@ -7,9 +7,10 @@
 //! instruction, so that the guest calls again as soon as interrupts have been served.
 
 use alloc::sync::Arc;
+use core::cell::OnceCell;
 
 use radon_addr::{DomId, Gva, Ns};
-use radon_cpu::{BackendExt, Event, Gpr, Mode};
+use radon_cpu::{Event, Gpr, Mode};
 use radon_hw::time;
 use xen_abi::{Errno, hypercall as nr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -66,8 +67,8 @@ pub struct Caller<'a> {
     pub vcpu: &'a Arc<Vcpu>,
     /// Its registers.
     pub context: &'a mut Context,
-    /// Its address space.
-    pub space: AddressSpace,
+    /// Its address space, found out when first needed.
+    pub space: OnceCell<AddressSpace>,
     /// Its width.
     pub width: Width,
     /// When the call must give way to interrupts.
@@ -78,21 +79,25 @@ pub struct Caller<'a> {
 const SLICE_NS: u64 = 1_000_000;
 
 impl Caller<'_> {
+    /// The caller's address space.
+    pub fn space(&self) -> &AddressSpace {
+        self.space.get_or_init(|| AddressSpace::of(self.context))
+    }
     /// Reads a structure at a guest-virtual address.
     pub fn read<T: FromBytes + IntoBytes>(&self, at: u64) -> Result<T, Errno> {
-        guest_access::read(self.domain, &self.space, Gva::new(at))
+        guest_access::read(self.domain, self.space(), Gva::new(at))
     }
     /// Writes a structure at a guest-virtual address.
     pub fn write<T: IntoBytes + Immutable>(&self, at: u64, value: &T) -> Result<(), Errno> {
-        guest_access::write(self.domain, &self.space, Gva::new(at), value)
+        guest_access::write(self.domain, self.space(), Gva::new(at), value)
     }
     /// Reads bytes.
     pub fn copy_in(&self, at: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        guest_access::copy_in(self.domain, &self.space, Gva::new(at), buf)
+        guest_access::copy_in(self.domain, self.space(), Gva::new(at), buf)
     }
     /// Writes bytes.
     pub fn copy_out(&self, at: u64, buf: &[u8]) -> Result<(), Errno> {
-        guest_access::copy_out(self.domain, &self.space, Gva::new(at), buf)
+        guest_access::copy_out(self.domain, self.space(), Gva::new(at), buf)
     }
     /// Address of element `index` of an array of `T`.
     pub fn element<T>(&self, base: u64, index: u64) -> Result<u64, Errno> {
@@ -128,9 +133,8 @@ pub fn dispatch(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
     }
     let width = if mode == Mode::Long { Width::Long } else { Width::Compat };
     let (number, args) = arguments(context, width);
-    let space = AddressSpace::of(context);
     let deadline = time::now().saturating_add(SLICE_NS);
-    let mut caller = Caller { domain, vcpu, context, space, width, deadline };
+    let mut caller = Caller { domain, vcpu, context, space: OnceCell::new(), width, deadline };
     let reply = call(&mut caller, number, args);
     match reply {
         Ok(Answer::Continue(args)) => set_arguments(context, width, args),
