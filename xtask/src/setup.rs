@@ -17,6 +17,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/lib/grub/i386-pc/multiboot2.mod", "grub-pc-bin"),
     ("/usr/lib/grub/x86_64-efi/multiboot2.mod", "grub-efi-amd64-bin"),
     ("/usr/share/ovmf/OVMF.fd", "ovmf"),
+    // The ABI crate is compared with these headers by its tests.
+    ("/usr/include/xen/xen.h", "libxen-dev"),
 ];
 
 /// The target the hypervisor and the verdict guests are built for.
