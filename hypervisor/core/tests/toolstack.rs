@@ -142,8 +142,14 @@ fn call(domain: &Arc<Domain>, number: u32, mut args: [u64; 6]) -> Result<i64, Er
     loop {
         let context: &mut Context = &mut context;
         let space = AddressSpace::of(context);
-        let mut caller =
-            Caller { domain, vcpu: &vcpu, context, space: space.into(), width: Width::Long, deadline: Ns::new(u64::MAX) };
+        let mut caller = Caller {
+            domain,
+            vcpu: &vcpu,
+            context,
+            space: space.into(),
+            width: Width::Long,
+            deadline: Ns::new(u64::MAX),
+        };
         match hypercall::call(&mut caller, number.into(), args)? {
             Answer::Done(value) => return Ok(value),
             Answer::Continue(again) => args = again,
