@@ -7,7 +7,7 @@ use radon_vapic::{DeliveryMode, Effect, Message};
 
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
-use crate::{events, run, timers, vcpu_state};
+use crate::{events, run, timers};
 
 /// Carries out an effect. Must be called without the vCPU's APIC lock.
 pub fn apply(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, effect: Effect) {
@@ -76,6 +76,7 @@ fn send_ipi(domain: &Arc<Domain>, sender: &Arc<Vcpu>, message: Message) {
 /// INIT: a vCPU that runs stops and waits for a start-up IPI.
 fn init(target: &Arc<Vcpu>) {
     target.waiting_for_startup.store(true, Ordering::SeqCst);
+    target.set_startup(None);
     if target.is_up() {
         target.set_up(false);
         run::reschedule(target);
@@ -88,12 +89,11 @@ fn startup(target: &Arc<Vcpu>, page: u8) {
     if target.is_up() || !target.waiting_for_startup.swap(false, Ordering::SeqCst) {
         return;
     }
-    // The target is down, so nobody holds its context for long: the pCPU that ran it last is just leaving it.
-    run::wait_descheduled(target);
-    {
-        let mut context = target.context.lock_nested();
-        vcpu_state::startup_ipi(&mut context, page);
-    }
+    // The pCPU that runs the target next sets its registers. Its last one may still hold its context, and vCPUs that
+    // waited here for each other's would wait forever.
+    target.set_startup(Some(page));
+    target.end_poll();
+    target.attention.store(true, Ordering::SeqCst);
     target.clear_blocked();
     target.set_up(true);
     run::reschedule(target);

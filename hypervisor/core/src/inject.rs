@@ -8,6 +8,7 @@ use radon_cpu::{Event, rflags};
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
+use crate::vcpu_state;
 
 /// Source of an interrupt about to be delivered.
 enum Source {
@@ -53,6 +54,7 @@ pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) ->
     }
     vcpu.attention.store(false, Ordering::SeqCst);
     context.settled = false;
+    vcpu_state::settle_startup(vcpu, context);
     if vcpu.polling.load(Ordering::Acquire) {
         if !deliverable(domain, vcpu, context) {
             return false;

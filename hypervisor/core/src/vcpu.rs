@@ -20,6 +20,8 @@ use crate::runstate::RunstateClock;
 
 /// "No pCPU": the vCPU is not loaded anywhere.
 const NOWHERE: u32 = u32::MAX;
+/// "None" in [`Vcpu::startup`].
+const NO_STARTUP: u32 = u32::MAX;
 /// "Not in guest mode" in [`Vcpu::guest_generation`].
 const NOT_IN_GUEST: u64 = 0;
 
@@ -49,6 +51,8 @@ pub struct Vcpu {
     pub vcpu_info_frame: SpinLock<Option<FrameRef>>,
     /// An INIT came; the next start-up IPI starts it.
     pub waiting_for_startup: AtomicBool,
+    /// Page of a start-up IPI that the vCPU has yet to act on.
+    startup: AtomicU32,
     /// Set when a non-maskable interrupt is due.
     pub nmi_pending: AtomicBool,
     /// Deadline of `VCPUOP_set_singleshot_timer`, `u64::MAX` = none.
@@ -92,6 +96,7 @@ impl Vcpu {
             vcpu_info: AtomicU64::new(0),
             vcpu_info_frame: SpinLock::new(rank::LIFECYCLE, None),
             waiting_for_startup: AtomicBool::new(true),
+            startup: AtomicU32::new(NO_STARTUP),
             nmi_pending: AtomicBool::new(false),
             singleshot: AtomicU64::new(u64::MAX),
             periodic_next: AtomicU64::new(u64::MAX),
@@ -123,6 +128,15 @@ impl Vcpu {
     /// Brings the vCPU up or down; the caller reschedules it.
     pub fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Release);
+    }
+
+    /// Notes a start-up IPI (`Some(page)`) for whoever holds the context next, or forgets one.
+    pub fn set_startup(&self, page: Option<u8>) {
+        self.startup.store(page.map_or(NO_STARTUP, u32::from), Ordering::SeqCst);
+    }
+    /// Takes the start-up IPI that is to be acted on.
+    pub fn take_startup(&self) -> Option<u8> {
+        u8::try_from(self.startup.swap(NO_STARTUP, Ordering::SeqCst)).ok()
     }
 
     /// Waiting for an event.
@@ -189,6 +203,10 @@ impl Vcpu {
     #[inline]
     pub fn leave_guest(&self) {
         self.guest_generation.store(NOT_IN_GUEST, Ordering::Release);
+    }
+    /// May it be in guest mode? Read after raising `attention`, false means that it will see that before its next entry.
+    pub fn in_guest(&self) -> bool {
+        self.guest_generation.load(Ordering::SeqCst) != NOT_IN_GUEST
     }
     /// True while it runs in guest mode with translations older than `generation`.
     pub fn uses_older_than(&self, generation: u64) -> bool {

@@ -7,14 +7,15 @@ mod random;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use radon_addr::{Ns, Port, VcpuId};
+use radon_addr::{CpuId, Ns, Port, VcpuId};
 use radon_core::context::Context;
 use radon_core::domain::Domain;
 use radon_core::guest_access::AddressSpace;
 use radon_core::hypercall::{self, Caller, Width};
 use radon_core::vcpu::Vcpu;
-use radon_core::{events, inject, run, timers};
-use radon_cpu::Event;
+use radon_core::{apic, events, inject, run, timers};
+use radon_cpu::{Event, SegmentReg};
+use radon_vapic::{DeliveryMode, Destination, Message};
 use random::world::{World, put};
 use xen_abi::{Handle, event_channel as ev, hypercall as nr, sched};
 use zerocopy::FromZeros;
@@ -129,4 +130,52 @@ fn an_interrupt_and_a_timeout_end_a_poll() {
         assert!(!vcpu.polling.load(std::sync::atomic::Ordering::SeqCst));
         assert_eq!(vcpu.next_deadline(), Ns::new(u64::MAX));
     });
+}
+
+/// INIT and start-up reach a vCPU whose context another pCPU still holds. The sender must not wait for it: the other may be
+/// about to start the sender's vCPU up.
+#[test]
+fn a_startup_waits_for_nobody() {
+    let _turn = turn();
+    let world = World::new();
+    let domain = world.domain(1);
+    let target = domain.vcpu(VcpuId::new(1)).unwrap().clone();
+    let send = |mode| {
+        let (to, (done, finished)) = (domain.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            let message = Message { destination: Destination::Physical(2), mode, vector: 0x9a, level: false };
+            apic::deliver(&to, None, message);
+            drop(to);
+            done.send(())
+        });
+        finished.recv_timeout(std::time::Duration::from_secs(20)).expect("waits for the target");
+    };
+    {
+        let context = &mut *target.context.lock();
+        target.set_up(true);
+        target.set_running_on(Some(CpuId::new(0)));
+        context.backend.set_rip(0x1234);
+        context.halted = true;
+        send(DeliveryMode::Init);
+        assert!(!target.is_up());
+        send(DeliveryMode::Startup);
+        assert!(target.is_up());
+        assert!(inject::prepare(&domain, &target, context));
+        let cs = context.backend.segment(SegmentReg::Cs);
+        assert_eq!((context.backend.rip(), cs.selector, cs.base), (0, 0x9a00, 0x9a000));
+        // Only once: a second start-up without INIT is ignored.
+        context.backend.set_rip(0x1234);
+        send(DeliveryMode::Startup);
+        assert!(inject::prepare(&domain, &target, context));
+        assert_eq!(context.backend.rip(), 0x1234);
+        // An INIT takes a start-up back that nobody has acted on yet.
+        send(DeliveryMode::Init);
+        send(DeliveryMode::Startup);
+        send(DeliveryMode::Init);
+        assert!(!target.is_up());
+        assert_eq!(target.take_startup(), None);
+    }
+    target.set_running_on(None);
+    drop((domain, target));
+    world.end();
 }

@@ -14,7 +14,7 @@ use super::{Outcome, Result, not_myself, vcpu};
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::hypercall::Caller;
-use crate::run;
+use crate::{run, vcpu_state};
 
 /// `XEN_DOMCTL_getvcpucontext`.
 pub fn get(caller: &Caller<'_>, domain: &Arc<Domain>, op: &Domctl) -> Result {
@@ -25,7 +25,8 @@ pub fn get(caller: &Caller<'_>, domain: &Arc<Domain>, op: &Domctl) -> Result {
     }
     run::pause_vcpu(v);
     let copied = {
-        let context = v.context.lock_nested();
+        let mut context = v.context.lock_nested();
+        vcpu_state::settle_startup(v, &mut context);
         context.initialised.then(|| registers(&context, v.is_up()))
     };
     run::unpause_vcpu(v);
@@ -95,6 +96,7 @@ pub fn set(caller: &Caller<'_>, domain: &Arc<Domain>, op: &Domctl) -> Result {
     run::pause_domain(domain);
     {
         let mut context = v.context.lock_nested();
+        v.set_startup(None);
         load(context.backend.as_mut(), &c);
         context.initialised = true;
     }

@@ -18,7 +18,7 @@ use xen_abi::hvm_save::{
 use super::{Outcome, Result, not_myself};
 use crate::domain::Domain;
 use crate::hypercall::Caller;
-use crate::run;
+use crate::{run, vcpu_state};
 use crate::vcpu::Vcpu;
 
 mod cpu;
@@ -107,7 +107,8 @@ fn save_one(v: &Arc<Vcpu>, typecode: u16, machine_tsc: u64, to: &mut Vec<u8>) {
     match typecode {
         HVM_SAVE_CODE_CPU => {
             if v.is_up() {
-                let context = v.context.lock_nested();
+                let mut context = v.context.lock_nested();
+                vcpu_state::settle_startup(v, &mut context);
                 let tsc = machine_tsc.wrapping_add(context.backend.tsc_offset());
                 stream::put(to, typecode, id, &cpu::save(&context, tsc));
             }
@@ -188,6 +189,7 @@ fn load_cpu(domain: &Arc<Domain>, v: &Arc<Vcpu>, record: &Record<'_>) -> Result<
     let bits = domain.policy.read().physical_address_bits();
     {
         let mut context = v.context.lock_nested();
+        v.set_startup(None);
         cpu::load(&mut context, r, bits)?;
         // Registers that a pCPU may still hold of it are stale.
         context.loaded_before = false;
