@@ -86,9 +86,11 @@ pub fn kick(vcpu: &Arc<Vcpu>) {
     vcpu.attention.store(true, Ordering::SeqCst);
     if vcpu.clear_blocked() {
         reschedule(vcpu);
-    } else if let Some(target) = vcpu.running_on()
+    } else if vcpu.in_guest()
+        && let Some(target) = vcpu.running_on()
         && target != cpu::this()
     {
+        // Outside of the guest it sees the request before it enters or blocks.
         ipi::kick(target);
     }
 }
@@ -101,11 +103,15 @@ pub fn yield_vcpu(vcpu: &Arc<Vcpu>) {
 
 /// Waits until no pCPU has the vCPU loaded. It must have been made unable to run.
 pub fn wait_descheduled(vcpu: &Arc<Vcpu>) {
+    let mut poked = None;
     while let Some(target) = vcpu.running_on() {
         if target == cpu::this() {
             return; // the caller's own vCPU: it leaves when its hypercall is done
         }
-        poke(target);
+        // Once is enough, as it looks at the vCPU's right to run before each entry. More would only keep it busy.
+        if poked.replace(target) != Some(target) {
+            poke(target);
+        }
         cpu::pause();
     }
 }
