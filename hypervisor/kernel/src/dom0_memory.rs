@@ -17,6 +17,8 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const MIB: u64 = 1 << 20;
 /// PVH data must lie below (start_info.h: "Xen on x86 will always try to place all the data below the 4GiB boundary").
 const LIMIT: u64 = 1 << 32;
+/// Linux's early page tables map this much, and it reads the start info's memory map through them.
+const EARLY_MAPPED: u64 = 1 << 30;
 
 /// What a range of addresses is, in the memory maps of firmware and of `XENMEM_memory_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +213,7 @@ impl Dom0Memory {
     }
 
     /// Checks that the kernel lies in RAM and finds room, from the top of RAM below 4 GiB downwards, for the ACPI
-    /// tables, the initrd and the start info. Nothing goes below 1 MiB.
+    /// tables, the initrd and, below 1 GiB, the start info. Nothing goes below 1 MiB.
     pub fn place(&mut self, request: &Dom0Request<'_>) -> Result<Placement, Error> {
         // Linux takes everything from its first to its last segment for its own, gaps included.
         let (start, end) = request.kernel.extent();
@@ -223,17 +225,18 @@ impl Dom0Memory {
         self.used.push(Region { start: start & !(PAGE - 1), end, kind: MemType::Ram });
         let acpi = match request.acpi_len {
             0 => None,
-            len => Some(self.take(len)?),
+            len => Some(self.take(len, LIMIT)?),
         };
         if let Some(at) = acpi {
             self.retype(at.raw(), at.raw().saturating_add(pages_up(request.acpi_len)?), MemType::Acpi);
         }
         let initrd = match request.initrd_len {
             0 => None,
-            len => Some(self.take(len)?),
+            len => Some(self.take(len, LIMIT)?),
         };
         let memmap_len = (self.e820.len() as u64).saturating_mul(24);
-        let start_info = self.take(request.start_info_len.saturating_add(memmap_len).max(1))?;
+        let start_info_len = request.start_info_len.saturating_add(memmap_len).max(1);
+        let start_info = self.take(start_info_len, EARLY_MAPPED)?;
         Ok(Placement { acpi, initrd, start_info })
     }
 
@@ -248,13 +251,13 @@ impl Dom0Memory {
         at >= end
     }
 
-    /// Marks whole pages of dom0's RAM below 4 GiB and above 1 MiB as used, the highest that are free.
-    fn take(&mut self, len: u64) -> Result<Gpa, Error> {
+    /// Marks whole pages of dom0's RAM below `limit` and above 1 MiB as used, the highest that are free.
+    fn take(&mut self, len: u64, limit: u64) -> Result<Gpa, Error> {
         let len = pages_up(len)?;
         let mut best = None;
         for r in self.e820.iter().filter(|r| r.kind == MemType::Ram) {
             let floor = r.start.max(MIB);
-            let mut end = r.end.min(LIMIT);
+            let mut end = r.end.min(limit);
             // Each collision moves the candidate below what it hit, so this ends.
             let found = loop {
                 let Some(start) = end.checked_sub(len).filter(|s| *s >= floor) else { break None };
