@@ -43,8 +43,11 @@ expect create-c "$(tail -n 2 /run/seen.out)" grep -q "GUEST userspace" /run/seen
 
 guest_config talk 128 1 shell
 guest_up talk
+# xl's console wants a terminal: script gives it one. What is typed comes back; Ctrl-] leaves.
 : > /run/talk.out
-(printf 'echo ans""wer\r'; waitfor 30 grep -q answer /run/talk.out) | timeout 90 xl console talk > /run/talk.out 2>&1
+(printf 'echo ans""wer\r'; waitfor 30 grep -q answer /run/talk.out; printf '\035') |
+    timeout 120 script -qfc "xl console talk" /run/talk.out > /dev/null 2>&1
+expect console-left "timed out" [ $? != 143 ]
 expect console "$(tail -n 2 /run/talk.out)" grep -q answer /run/talk.out
 check sysrq sh -c 'xl sysrq talk h'
 check sysrq-heard guest_says talk "sysrq: HELP" 20

@@ -139,7 +139,7 @@ fn count_lines(dir: &Path) -> usize {
 fn bare(guest: &Guest, options: &Options, packages: &Packages, figures: &mut Figures) -> Result<()> {
     let options = Options { dom0_memory: 256, memory: 1024, ..options.clone() };
     let boot = Boot::Multiboot {
-        kernel: image::hypervisor(options.hypervisor, packages)?,
+        kernel: options.image(packages)?,
         args: options.hypervisor_args(),
         modules: vec![(guest.path.clone(), "bench".into())],
     };
@@ -177,7 +177,7 @@ fn whole(
     let scenario = if all { "bench" } else { "nothing" };
     let kernel = if all { packages.kernel(false)? } else { unpacked_kernel(packages)? };
     let boot = Boot::Multiboot {
-        kernel: image::hypervisor(options.hypervisor, packages)?,
+        kernel: options.image(packages)?,
         args: options.hypervisor_args(),
         modules: vec![
             (kernel, options.dom0_kernel_args(scenario)),

@@ -18,6 +18,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/flock",
     "usr/bin/sort",
     "usr/bin/date",
+    "usr/bin/script",
     "usr/sbin/losetup",
     "usr/bin/ip",
     "usr/sbin/bridge",

@@ -2,7 +2,7 @@
 
 use crate::packages::Packages;
 use crate::scenario::Options;
-use crate::{image, initramfs, paths, setup, shell};
+use crate::{initramfs, paths, setup, shell};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub fn make(options: &Options, scenario: &str, output: &Path) -> Result<()> {
     let copy = |from: &Path, name: &str| {
         fs::copy(from, boot.join(name)).map(drop).with_context(|| format!("cannot copy {}", from.display()))
     };
-    copy(&image::hypervisor(options.hypervisor, &packages)?, "hypervisor")?;
+    copy(&options.image(&packages)?, "hypervisor")?;
     copy(&packages.kernel(false)?, "vmlinuz")?;
     copy(&initramfs::dom0(&packages, &[])?, "initrd.cpio")?;
     // Reading from a CD costs more than unpacking.

@@ -20,6 +20,7 @@ const DOM0: &[&str] = &[
     "mount",
     "iproute2",
     "ncurses-base",
+    "bsdutils",
 ];
 
 /// What a guest's root disk holds: a small Debian with System V init.
@@ -41,6 +42,7 @@ pub const GUEST: &[&str] = &[
     "debianutils",
     "busybox-static",
     "ncurses-base",
+    "bsdutils",
 ];
 
 /// Never followed: large, and of no use without a package manager or a device manager.

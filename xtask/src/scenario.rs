@@ -36,6 +36,9 @@ pub struct Options {
     /// `radon`, or `xen`: the same scenario on stock Xen, the control
     #[arg(long, value_enum, default_value_t = Hypervisor::Radon)]
     pub hypervisor: Hypervisor,
+    /// Boot this hypervisor image instead of building one
+    #[arg(long, value_name = "PATH")]
+    pub image: Option<PathBuf>,
     /// Further hypervisor arguments, in Xen's syntax
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub xen_args: String,
@@ -86,7 +89,7 @@ impl Options {
     pub fn prepare(&self, scenario: &str, extra: &[(String, Vec<u8>)]) -> Result<Machine> {
         setup::run()?;
         let packages = Packages::fetch()?;
-        let kernel = image::hypervisor(self.hypervisor, &packages)?;
+        let kernel = self.image(&packages)?;
         let initrd = initramfs::dom0(&packages, extra)?;
         let boot = Boot::Multiboot {
             kernel,
@@ -97,6 +100,14 @@ impl Options {
             ],
         };
         Ok(self.machine(boot))
+    }
+
+    /// The hypervisor to boot.
+    pub fn image(&self, packages: &Packages) -> Result<PathBuf> {
+        match &self.image {
+            Some(path) => Ok(std::path::absolute(path)?),
+            None => image::hypervisor(self.hypervisor, packages),
+        }
     }
 
     /// The machine that these options describe, booting `boot`.
@@ -170,11 +181,21 @@ pub fn parse(line: &str) -> Option<Event> {
         });
     }
     // Signs of life that the hypervisors and the kernel print by themselves.
-    let fatal = ["Panic on CPU", "Kernel panic - not syncing", "Hardware Dom0 crashed", "RADON PANIC"];
+    let fatal = [
+        "Panic on CPU",
+        "Kernel panic - not syncing",
+        "Hardware Dom0 crashed",
+        "Hardware domain shut down",
+        "RADON PANIC",
+        "Hardware Dom0 shutdown: rebooting",
+    ];
     if fatal.iter().any(|f| line.contains(f)) {
         return Some(Event::Failed(line.trim().to_owned()));
     }
-    if line.contains("Xen version 4.") || line.contains("Radon version") || line.starts_with("(XEN) Radon ") {
+    if line.contains("(XEN) Xen version 4.")
+        || line.contains("Radon version")
+        || line.starts_with("(XEN) Radon ")
+    {
         return Some(Event::Milestone("hypervisor".to_owned()));
     }
     (line.contains("Linux version ") && !line.contains("GUEST"))

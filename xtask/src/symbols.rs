@@ -25,8 +25,11 @@ pub fn embed(path: &Path) -> Result<usize> {
     Ok(names.len())
 }
 
+/// Place of the table in the file, and what belongs into it.
+type Found = (std::ops::Range<usize>, Vec<(u32, String)>);
+
 /// Where in the file the reserved table is, and the functions (offset from `IMAGE_BASE`, name), sorted.
-fn read(file: &[u8]) -> Result<(std::ops::Range<usize>, Vec<(u32, String)>)> {
+fn read(file: &[u8]) -> Result<Found> {
     let elf = ElfFile64::<Endianness>::parse(file)?;
     let endian = elf.endian();
     let header: &FileHeader64<Endianness> = elf.elf_header();

@@ -2,6 +2,7 @@
 
 use super::Report;
 use crate::scenario::{self, Event, Options, Outcome};
+use crate::{iso, paths, qemu};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,18 @@ struct Boot {
     dom0_cpus: u32,
     guest_cpus: u32,
     scenarios: &'static [&'static str],
+    medium: Medium,
+}
+
+/// Who loads the hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Medium {
+    /// The emulator itself, by Multiboot 1.
+    Direct,
+    /// GRUB from a CD, by Multiboot 2, started by the BIOS.
+    BiosCd,
+    /// The same, started by UEFI.
+    UefiCd,
 }
 
 /// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
@@ -23,10 +36,48 @@ const BOOTS: &[Boot] = &[
         dom0_cpus: 2,
         guest_cpus: 1,
         scenarios: &["first-light", "host", "lifecycle", "resources", "block", "network", "smp", "many"],
+        medium: Medium::Direct,
     },
-    Boot { name: "1cpu", cpus: 1, dom0_cpus: 1, guest_cpus: 1, scenarios: &["first-light", "network"] },
-    Boot { name: "4cpu", cpus: 4, dom0_cpus: 2, guest_cpus: 2, scenarios: &["first-light", "block"] },
-    Boot { name: "dom0-1vcpu", cpus: 2, dom0_cpus: 1, guest_cpus: 2, scenarios: &["first-light", "network"] },
+    Boot {
+        name: "1cpu",
+        cpus: 1,
+        dom0_cpus: 1,
+        guest_cpus: 1,
+        scenarios: &["first-light", "network"],
+        medium: Medium::Direct,
+    },
+    Boot {
+        name: "4cpu",
+        cpus: 4,
+        dom0_cpus: 2,
+        guest_cpus: 2,
+        scenarios: &["first-light", "block"],
+        medium: Medium::Direct,
+    },
+    Boot {
+        name: "dom0-1vcpu",
+        cpus: 2,
+        dom0_cpus: 1,
+        guest_cpus: 2,
+        scenarios: &["first-light", "network"],
+        medium: Medium::Direct,
+    },
+    Boot {
+        name: "grub-bios",
+        cpus: 1,
+        dom0_cpus: 1,
+        guest_cpus: 1,
+        scenarios: &["first-light"],
+        medium: Medium::BiosCd,
+    },
+    Boot {
+        name: "grub-uefi",
+        cpus: 1,
+        dom0_cpus: 1,
+        guest_cpus: 1,
+        scenarios: &["first-light"],
+        medium: Medium::UefiCd,
+    },
 ];
 
 /// Runs every boot that has a wanted scenario.
@@ -52,7 +103,12 @@ fn one(report: &mut Report, options: &Options, boot: &Boot, scenarios: &[&str]) 
         guest_cpus: boot.guest_cpus,
         ..options.clone()
     };
-    let machine = options.prepare(&scenarios.join(","), &[])?;
+    let mut machine = options.prepare(&scenarios.join(","), &[])?;
+    if boot.medium != Medium::Direct {
+        let image = paths::cache().join(format!("{}.iso", boot.name));
+        iso::make(&options, &scenarios.join(","), &image)?;
+        machine.boot = qemu::Boot::Iso { image, uefi: boot.medium == Medium::UefiCd };
+    }
     let layer = format!("system-{}", boot.name);
     let log = format!("{layer}-{}", options.hypervisor.name());
     let limit = Duration::from_secs(options.limit.max(120 * scenarios.len() as u64 + 120));

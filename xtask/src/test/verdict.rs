@@ -80,7 +80,8 @@ pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
     let hypervisors = if both { vec![Hypervisor::Radon, Hypervisor::Xen] } else { vec![options.hypervisor] };
     for hypervisor in hypervisors {
         let options = Options { hypervisor, ..options.clone() };
-        let image = image::hypervisor(hypervisor, &packages)?;
+        let image =
+            if both { image::hypervisor(hypervisor, &packages)? } else { options.image(&packages)? };
         let layer = if hypervisor == Hypervisor::Radon { "verdict" } else { "verdict-xen" };
         let mut column = BTreeMap::new();
         for guest in &guests {
