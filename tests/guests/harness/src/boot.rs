@@ -14,6 +14,12 @@ unsafe extern "C" {
     static data_copy: u8;
     static image_end: u8;
     fn entry32();
+    fn entry_flat32();
+    fn entry_pae32();
+    fn entry_compat();
+    fn entry_halt();
+    fn entry_count();
+    fn entry_triple_fault();
 }
 
 unsafe extern "Rust" {
@@ -62,6 +68,38 @@ pub fn image() -> Image {
         file_end: (&raw const data_end) as u64,
         end: (&raw const image_end) as u64,
         entry: entry32 as *const () as u64,
+    }
+}
+
+/// Other entry points of the image, for children.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Makes 32-bit calls without paging; [`mailbox::DATA`](crate::mailbox::DATA) has the results.
+    Flat32,
+    /// The same with PAE paging.
+    Pae32,
+    /// The same in the compatibility mode of 64-bit mode.
+    Compat,
+    /// Halts with interrupts off.
+    Halt,
+    /// Counts in a 32-bit word at [`mailbox::DATA`](crate::mailbox::DATA) for ever.
+    Count,
+    /// Ends in a triple fault.
+    TripleFault,
+}
+
+impl Entry {
+    /// Its address.
+    pub fn address(self) -> u64 {
+        let entry = match self {
+            Self::Flat32 => entry_flat32,
+            Self::Pae32 => entry_pae32,
+            Self::Compat => entry_compat,
+            Self::Halt => entry_halt,
+            Self::Count => entry_count,
+            Self::TripleFault => entry_triple_fault,
+        };
+        entry as *const () as u64
     }
 }
 

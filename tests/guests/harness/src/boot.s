@@ -304,3 +304,170 @@ user_saved_stack: .skip 8
     .skip 16384
 .balign 16
 trap_stack:
+
+# Guests in 32-bit modes: each makes the same calls, leaves the results in its mailbox and shuts down.
+.section .boot, "ax"
+.code32
+.global entry_flat32
+entry_flat32:
+    movl $0x9000, %esp
+    call calls32
+
+.global entry_pae32
+entry_pae32:
+    movl $0x9000, %esp
+    call fill_page_directories
+    movl $0x7000, %edi
+    movl $page_pds + 1, %eax
+    movl $4, %ecx
+2:  movl %eax, (%edi)
+    movl $0, 4(%edi)
+    addl $4096, %eax
+    addl $8, %edi
+    loop 2b
+    movl %cr4, %eax
+    orl $0x20, %eax
+    movl %eax, %cr4
+    movl $0x7000, %eax
+    movl %eax, %cr3
+    movl %cr0, %eax
+    orl $0x80010000, %eax
+    movl %eax, %cr0
+    call calls32
+
+.global entry_compat
+entry_compat:
+    movl $0x9000, %esp
+    movl $page_pdpt + 7, page_pml4
+    movl $0, page_pml4 + 4
+    movl $page_pdpt, %edi
+    movl $page_pds + 7, %eax
+    movl $8, %ecx
+2:  movl %eax, (%edi)
+    movl $0, 4(%edi)
+    addl $4096, %eax
+    addl $8, %edi
+    loop 2b
+    call fill_page_directories
+    call long_mode
+    ljmp $0x18, $3f
+3:  movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+    call calls32
+
+fill_page_directories:
+    movl $page_pds, %edi
+    movl $0x87, %eax
+    xorl %edx, %edx
+    movl $4096, %ecx
+2:  movl %eax, (%edi)
+    movl %edx, 4(%edi)
+    addl $0x200000, %eax
+    adcl $0, %edx
+    addl $8, %edi
+    loop 2b
+    ret
+
+# A hypercall of a 32-bit caller: eax, ebx, ecx as they are.
+hypercall32:
+    cmpl $0x756e6547, 0x6200            # "Genu"
+    je 2f
+    vmmcall
+    ret
+2:  vmcall
+    ret
+
+.set results, 0x1700800
+calls32:
+    xorl %eax, %eax
+    xorl %ecx, %ecx
+    cpuid
+    movl %ebx, 0x6200
+    movl $17, %eax                      # xen_version, version
+    xorl %ebx, %ebx
+    xorl %ecx, %ecx
+    call hypercall32
+    movl %eax, results
+    movl $0x7ff0, 0x6000                # current_reservation of DOMID_SELF
+    movl $12, %eax
+    movl $3, %ebx
+    movl $0x6000, %ecx
+    call hypercall32
+    movl %eax, results + 4
+    movl $0x7ff07ff0, 0x6010            # alloc_unbound
+    movl $0, 0x6014
+    movl $32, %eax
+    movl $6, %ebx
+    movl $0x6010, %ecx
+    call hypercall32
+    movl %eax, results + 8
+    movl 0x6014, %eax
+    movl %eax, results + 12
+    movl $0x6040, 0x6020                # populate_physmap of one extent, 32-bit structure
+    movl $1, 0x6024
+    movl $0, 0x6028
+    movl $0, 0x602c
+    movl $0x7ff0, 0x6030
+    movl $0x3000, 0x6040
+    movl $12, %eax
+    movl $6, %ebx
+    movl $0x6020, %ecx
+    call hypercall32
+    movl %eax, results + 16
+    movl $0, 0x6050                     # get_features
+    movl $0, 0x6054
+    movl $17, %eax
+    movl $6, %ebx
+    movl $0x6050, %ecx
+    call hypercall32
+    movl 0x6054, %eax
+    movl %eax, results + 20
+    movl $17, 0x6060                    # multicall of one xen_version, 32-bit entry
+    movl $0xdead, 0x6064
+    movl $0, 0x6068
+    movl $0, 0x606c
+    movl $13, %eax
+    movl $0x6060, %ebx
+    movl $1, %ecx
+    call hypercall32
+    movl %eax, results + 24
+    movl 0x6064, %eax
+    movl %eax, results + 28
+    movl $63, %eax                      # unknown
+    xorl %ebx, %ebx
+    call hypercall32
+    movl %eax, results + 32
+    movl $0x32, results + 36
+    movl $1, 0x6100                     # shut down: reboot
+    movl $29, %eax
+    movl $2, %ebx
+    movl $0x6100, %ecx
+    call hypercall32
+2:  hlt
+    jmp 2b
+
+# A guest that halts at once with interrupts off.
+.global entry_halt
+entry_halt:
+    cli
+2:  hlt
+    jmp 2b
+
+# A guest that counts in its mailbox for ever.
+.global entry_count
+entry_count:
+    xorl %eax, %eax
+2:  incl %eax
+    movl %eax, results
+    jmp 2b
+
+# A guest that triple-faults: no interrupt table.
+.global entry_triple_fault
+entry_triple_fault:
+    movl $0x6300, %eax
+    movl $0, (%eax)
+    movl $0, 4(%eax)
+    lidt (%eax)
+    ud2

@@ -167,6 +167,37 @@ pub fn set_cr4(value: u64) {
     unsafe { asm!("mov cr4, {}", in(reg) value) };
 }
 
+/// Registers around [`call`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "registers under their own names")]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+}
+
+/// Calls code at an address, with these registers; it ends with RET and changes no others but rsi and rdi.
+pub fn call(address: u64, regs: Registers) -> Registers {
+    let Registers { mut rax, mut rbx, mut rcx, mut rdx } = regs;
+    // SAFETY: tests call code that they wrote and that keeps the stated contract. rbx is the compiler's: it is swapped.
+    unsafe {
+        asm!(
+            "xchg r9, rbx",
+            "call r8",
+            "xchg r9, rbx",
+            in("r8") address,
+            inout("r9") rbx,
+            inout("rax") rax,
+            inout("rcx") rcx,
+            inout("rdx") rdx,
+            out("rsi") _,
+            out("rdi") _,
+        );
+    }
+    Registers { rax, rbx, rcx, rdx }
+}
+
 /// Whether a hypercall made in user mode by VMMCALL (or VMCALL, if `intel`) came back, and with what.
 pub fn user_hypercall(intel: bool) -> i64 {
     unsafe extern "C" {

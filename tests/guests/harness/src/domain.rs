@@ -16,9 +16,9 @@ use xen_abi::{Errno, hypercall::HYPERVISOR_MEMORY_OP};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Frame of the start information in a child; its command line is in the same page.
-const START_INFO_GFN: u64 = 0xe00;
+const START_INFO_GFN: u64 = 0x1600;
 /// RAM of a child unless told otherwise, in pages.
-pub const MEMORY: u64 = 4096;
+pub const MEMORY: u64 = 6144;
 
 /// Children alive: domain id and, above it, the frame where its mailbox is mapped here.
 static ALIVE: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];

@@ -128,6 +128,7 @@ pub fn mask(port: u32, masked: bool) {
 }
 
 fn opened(port: u32) -> u32 {
+    PORTS[port as usize & 4095].store(0, Ordering::SeqCst);
     OPEN[(port / 64) as usize & 63].fetch_or(1 << (port % 64), Ordering::Relaxed);
     port
 }

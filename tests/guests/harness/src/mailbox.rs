@@ -7,7 +7,7 @@ use alloc::string::String;
 use core::sync::atomic::Ordering;
 
 /// The mailbox's frame in the child.
-pub const GFN: u64 = 0xf00;
+pub const GFN: u64 = 0x1700;
 const STATE: u64 = 0;
 const OUTCOME: u64 = 4;
 const TEXT_LEN: u64 = 8;

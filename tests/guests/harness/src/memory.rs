@@ -12,7 +12,7 @@ pub const SCRATCH_GFN: u64 = 0x10_0000;
 /// End of the scratch frames, which is the end of what the page tables map.
 pub const SCRATCH_END: u64 = 0x20_0000;
 /// End of the pool: every guest that runs this image has RAM at least so far.
-pub const POOL_END: u64 = 14 << 20;
+pub const POOL_END: u64 = 22 << 20;
 const HEAP_LEN: u64 = 2 << 20;
 
 static HEAP: AtomicU64 = AtomicU64::new(0);

@@ -167,6 +167,19 @@ pub fn run(test: fn() -> Verdict) -> Verdict {
     verdict.unwrap_or_else(|| Err(Outcome::Error("no verdict".into())))
 }
 
+/// Runs something like a test, and cleans up behind it.
+pub fn run_part(part: fn() -> Verdict) -> Verdict {
+    let mark = memory::mark();
+    // The text of the outcome is on the heap: it is kept.
+    let outcome = run(part);
+    crate::domain::destroy_leftovers();
+    event::close_leftovers();
+    if outcome.is_ok() {
+        memory::release(mark);
+    }
+    outcome
+}
+
 /// Runs the tests one after the other and prints their verdicts; `child` runs one in a child domain.
 pub fn run_all(tests: &[Test], child: fn(&Test) -> Verdict) {
     for part in tests.chunks(12) {

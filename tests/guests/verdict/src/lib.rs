@@ -25,6 +25,8 @@ pub fn main(command_line: &str) {
         child(all.iter().find(|t| is_named(t, name)));
     } else if word("serve").is_some() {
         mailbox::serve(services::SERVICES);
+    } else if let Some(kind) = word("hostile=") {
+        tests::hostile(kind);
     } else if word("bench").is_some() {
         bench::run();
     } else {

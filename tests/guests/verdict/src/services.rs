@@ -51,11 +51,27 @@ services! {
     handled = |a| { harness::cpu::sti(); harness::cpu::cli(); u64::from(event::handled(a[0] as u32)) };
     /// Shuts down with a reason.
     shutdown = |a| { hypercall::shutdown(a[0] as u32); 0 };
+    /// Whether SSE registers survive a sleep, 1 for yes.
+    sse = |_| u64::from(harness::cpu::sse_survives(|| harness::time::sleep_ms(10)));
+    /// Counts NMIs.
+    nmis = |_| u64::from(harness::trap::count(harness::trap::vector::NMI));
+    /// Waits for `a[0]` ms without making a hypercall.
+    spin = |a| { harness::time::spin_ms(a[0]); 0 };
     /// Answers each event of port `a[0]` by sending to it, `a[1]` times.
     echo = |a| {
         for n in 1..=a[1] {
             if !harness::time::wait(5000, || u64::from(event::handled(a[0] as u32)) >= n) {
                 return n;
+            }
+            event::send_quietly(a[0] as u32);
+        }
+        0
+    };
+    /// Like `echo`, asleep by HLT between events.
+    echo_halting = |a| {
+        for n in 1..=a[1] {
+            while u64::from(event::handled(a[0] as u32)) < n {
+                harness::cpu::sti_halt();
             }
             event::send_quietly(a[0] as u32);
         }
