@@ -27,7 +27,7 @@ pub fn run(test: SelfTest) {
         SelfTest::Panic => panic!("as asked for"),
         SelfTest::Fault => {
             // SAFETY: none: the null page is not mapped, which is what the crash report shall say.
-            unsafe { (8 as *mut u64).write_volatile(1) };
+            unsafe { core::ptr::without_provenance_mut::<u64>(8).write_volatile(1) };
         }
         SelfTest::Overflow => {
             core::hint::black_box(endless(1));

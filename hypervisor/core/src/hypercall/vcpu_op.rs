@@ -139,7 +139,7 @@ pub fn set_timer_op(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
 /// Moves a vCPU's `vcpu_info` to a page of the guest's own.
 fn register_vcpu_info(caller: &Caller<'_>, vcpu: &Arc<Vcpu>, arg: u64) -> Reply {
     let r: VcpuRegisterVcpuInfo = caller.read(arg)?;
-    if r.offset > PAGE_SIZE as u32 - VCPU_INFO_SIZE || r.offset % 8 != 0 {
+    if r.offset > PAGE_SIZE as u32 - VCPU_INFO_SIZE || !r.offset.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let frame = physmap::get_frame(caller.domain, Gfn::new(r.mfn), true)?;

@@ -54,7 +54,7 @@ pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
     }
     let mut i = start;
     while i < r.nr_extents {
-        if i > start && i % 8 == 0 && caller.should_yield() {
+        if i > start && i.is_multiple_of(8) && caller.should_yield() {
             return resume(op, i, arg);
         }
         if extent_step(caller, &domain, op, &r, i).is_err() {
