@@ -1,4 +1,4 @@
-//! The host tests: `cargo test` of every default member, and each crate's bare-metal build.
+//! The host tests: `cargo test` of every default member, and the replay of the fuzz targets' corpora.
 
 use super::Report;
 use crate::paths;
@@ -11,20 +11,27 @@ pub fn run(report: &mut Report) {
     if !report.wants("host", "") && report.filter.as_ref().is_some_and(|f| !f.starts_with("host")) {
         return;
     }
+    programs(report, "cargo-test", &[]);
+    programs(report, "fuzz-replay", &["--manifest-path", "tests/fuzz/Cargo.toml"]);
+}
+
+/// Runs the test programs of one workspace.
+fn programs(report: &mut Report, what: &str, workspace: &[&str]) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(paths::root()).args(["test", "--quiet", "--no-fail-fast"]).stdin(Stdio::null());
+    cargo.args(workspace);
     if let Some(name) = report.filter.as_ref().and_then(|f| f.strip_prefix("host/")) {
         cargo.arg(name);
     }
     let out = match cargo.output().context("cannot start cargo") {
         Ok(out) => out,
-        Err(error) => return report.add("host", "cargo-test", &Outcome::Fail(format!("{error:#}"))),
+        Err(error) => return report.add("host", what, &Outcome::Fail(format!("{error:#}"))),
     };
     let stdout = String::from_utf8_lossy(&out.stdout);
     let (passed, failed) = count(&stdout);
     report.passed += passed;
     println!(
-        "host: {passed} passed, {} failed in {} test programs",
+        "host ({what}): {passed} passed, {} failed in {} test programs",
         failed.len(),
         stdout.matches("test result:").count()
     );
@@ -35,7 +42,7 @@ pub fn run(report: &mut Report) {
         let stderr = String::from_utf8_lossy(&out.stderr);
         let tail: Vec<&str> = stderr.lines().rev().take(40).collect();
         let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-        report.add("host", "cargo-test", &Outcome::Fail(format!("does not build or crashed:\n{tail}")));
+        report.add("host", what, &Outcome::Fail(format!("does not build or crashed:\n{tail}")));
     }
 }
 

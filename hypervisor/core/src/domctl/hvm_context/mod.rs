@@ -18,8 +18,8 @@ use xen_abi::hvm_save::{
 use super::{Outcome, Result, not_myself};
 use crate::domain::Domain;
 use crate::hypercall::Caller;
-use crate::{run, vcpu_state};
 use crate::vcpu::Vcpu;
+use crate::{run, vcpu_state};
 
 mod cpu;
 mod stream;
