@@ -40,6 +40,8 @@ pub struct Context {
     pub xcr0: u64,
     /// Event to deliver at the next entry, before any interrupt.
     pub pending: Option<Event>,
+    /// `SCHEDOP_block`: wait for any event, deliverable or not, then go on.
+    pub blocking: bool,
     /// Nothing was waiting for delivery when the last entry was prepared.
     pub settled: bool,
     /// In HLT: only a deliverable interrupt makes it run on.

@@ -151,6 +151,7 @@ fn new_vcpu(domain: &Arc<Domain>, id: VcpuId, ports: Option<Maddr>) -> Result<Vc
         fpu: Box::new(FpuState::new()),
         xcr0: 1,
         pending: None,
+        blocking: false,
         settled: false,
         halted: false,
         msrs: Msrs::default(),

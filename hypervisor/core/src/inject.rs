@@ -45,6 +45,11 @@ pub fn deliverable(domain: &Domain, vcpu: &Vcpu, context: &Context) -> bool {
     interrupts_on && highest(domain, vcpu).is_some()
 }
 
+/// Is anything waiting for the vCPU, whether it can take it now or not?
+pub fn waiting(domain: &Domain, vcpu: &Vcpu, context: &Context) -> bool {
+    vcpu.nmi_pending.load(Ordering::SeqCst) || context.pending.is_some() || highest(domain, vcpu).is_some()
+}
+
 /// Prepares the next entry. False: the vCPU is halted and there is nothing to wake it.
 pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
     // Nothing arrived and nothing was left waiting: most exits end here.

@@ -285,6 +285,13 @@ fn run_vcpu(this: CpuId, vcpu: &Arc<Vcpu>, until: Ns) {
         if local.reschedule.load(Ordering::SeqCst) || now >= until || !vcpu.runnable(&domain) {
             break;
         }
+        if core::mem::take(&mut context.blocking) {
+            vcpu.set_blocked();
+            if !inject::waiting(&domain, vcpu, &context) && vcpu.next_deadline() > time::now() {
+                break;
+            }
+            vcpu.clear_blocked();
+        }
         if !inject::prepare(&domain, vcpu, &mut context) {
             // Halted with nothing to deliver.
             if block(&domain, vcpu, &mut context) {

@@ -46,7 +46,8 @@ pub fn decode(raw: Raw) -> Exit {
         0x8a..=0x8c => Exit::Monitor,
         0x8d => Exit::Xsetbv,
         0x400 => Exit::NestedFault(decode_npf(raw)),
-        u64::MAX => Exit::Invalid,
+        // VMEXIT_INVALID is -1; QEMU's emulation stores 32 bits of it.
+        u64::MAX | 0xffff_ffff => Exit::Invalid,
         other => Exit::Other(other),
     }
 }

@@ -3,17 +3,19 @@
 
 use alloc::sync::Arc;
 
-use radon_cpu::{Gpr, IoAccess};
+use radon_addr::Gva;
+use radon_cpu::{Control, Event, Gpr, IoAccess, Mode, SegmentReg};
 
 use crate::context::Context;
 use crate::domain::Domain;
+use crate::guest_access::{self, AddressSpace};
 use crate::hardware;
 use crate::vcpu::Vcpu;
 
 /// Handles IN, OUT, INS and OUTS.
 pub fn handle(domain: &Arc<Domain>, _vcpu: &Arc<Vcpu>, context: &mut Context, access: IoAccess) {
     if access.string {
-        string(context, access);
+        string(domain, context, access);
         return;
     }
     let mask = match access.size {
@@ -33,11 +35,49 @@ pub fn handle(domain: &Arc<Domain>, _vcpu: &Arc<Vcpu>, context: &mut Context, ac
     super::retire(context, access.next_rip);
 }
 
-/// INS/OUTS on a port that nobody claims: the whole repetition is done at once, with nothing moved (INS from an absent
-/// device would store ones; no known guest does it).
-fn string(context: &mut Context, access: IoAccess) {
-    if access.rep {
-        context.backend.set_gpr(Gpr::Rcx, 0);
+/// Bytes moved by INS or OUTS before the guest may be interrupted.
+const STRING_MAX: u64 = 4096;
+
+/// INS/OUTS: nobody answers on these ports, so INS stores ones and OUTS goes nowhere. Long repetitions are done in pieces.
+fn string(domain: &Domain, context: &mut Context, access: IoAccess) {
+    let size = u64::from(access.size);
+    let b = &context.backend;
+    let left = if access.rep { b.gpr(Gpr::Rcx) & width_mask(context) } else { 1 };
+    let n = left.min(STRING_MAX / size);
+    let down = b.rflags() & DIRECTION != 0;
+    let index = if access.input { Gpr::Rdi } else { Gpr::Rsi };
+    let start = b.gpr(index) & width_mask(context);
+    let bytes = n.saturating_mul(size);
+    if access.input && n > 0 {
+        let base = if b.mode() == Mode::Long { 0 } else { b.segment(SegmentReg::Es).base };
+        let first = if down { start.wrapping_sub(bytes.saturating_sub(size)) } else { start };
+        let at = Gva::new(base.wrapping_add(first));
+        let ones = [0xff; STRING_MAX as usize];
+        let space = AddressSpace::of(context);
+        if guest_access::copy_out(domain, &space, at, ones.get(..bytes as usize).unwrap_or(&[])).is_err() {
+            context.backend.set_control(Control::Cr2, at.raw());
+            context.raise(Event::exception(14, Some(2)));
+            return;
+        }
     }
-    super::retire(context, access.next_rip);
+    let moved = if down { start.wrapping_sub(bytes) } else { start.wrapping_add(bytes) };
+    context.backend.set_gpr(index, moved & width_mask(context));
+    if access.rep {
+        context.backend.set_gpr(Gpr::Rcx, left - n);
+    }
+    if n == left || !access.rep {
+        super::retire(context, access.next_rip);
+    }
+}
+
+/// RFLAGS.DF.
+const DIRECTION: u64 = 1 << 10;
+
+/// Bits of an index register that count.
+fn width_mask(context: &Context) -> u64 {
+    match context.backend.mode() {
+        Mode::Long => u64::MAX,
+        Mode::Protected32 => 0xffff_ffff,
+        Mode::Real | Mode::Protected16 => 0xffff,
+    }
 }

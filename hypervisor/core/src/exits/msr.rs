@@ -215,9 +215,20 @@ fn write(
             }
             context.backend.set_control(Control::Pat, value);
         }
-        number::MTRR_DEF_TYPE => context.msrs.mtrr_def_type = value & 0xcff,
+        number::MTRR_DEF_TYPE => {
+            if value & !0xcff != 0 || !is_memory_type(value as u8) {
+                return Err(Fault);
+            }
+            context.msrs.mtrr_def_type = value;
+        }
         number::MTRR_VARIABLE_FIRST..=number::MTRR_VARIABLE_LAST => {
             let slot = context.msrs.mtrr_variable.get_mut((msr - number::MTRR_VARIABLE_FIRST) as usize);
+            // Even numbers are bases, whose low byte is a type; odd ones masks.
+            if msr & 1 == 0 && (value & 0xf00 != 0 || !is_memory_type(value as u8))
+                || msr & 1 == 1 && value & 0x7ff != 0
+            {
+                return Err(Fault);
+            }
             *slot.ok_or(Fault)? = value;
         }
         number::MISC_ENABLE => context.msrs.misc_enable = value,
@@ -249,7 +260,12 @@ fn write(
             context.backend.set_control(control_of(msr).ok_or(Fault)?, value);
         }
         _ => match (fixed_mtrr(msr), control_of(msr)) {
-            (Some(i), _) => *context.msrs.mtrr_fixed.get_mut(i).ok_or(Fault)? = value,
+            (Some(i), _) => {
+                if !value.to_le_bytes().into_iter().all(is_memory_type) {
+                    return Err(Fault);
+                }
+                *context.msrs.mtrr_fixed.get_mut(i).ok_or(Fault)? = value;
+            }
             (_, Some(control)) => context.backend.set_control(control, value),
             _ => return unknown(domain, "write", msr).map(|_| ()),
         },
@@ -266,6 +282,11 @@ fn unknown(domain: &Domain, what: &str, msr: u32) -> Result<u64, Fault> {
         radon_hw::debug!("{} {what} of MSR {msr:#x}: #GP", domain.id);
     }
     Err(Fault)
+}
+
+/// Types an MTRR may hold: UC, WC, WT, WP, WB (APM vol. 2, 7.7.1).
+fn is_memory_type(kind: u8) -> bool {
+    matches!(kind, 0 | 1 | 4..=6)
 }
 
 /// Index of a fixed-range MTRR.

@@ -61,14 +61,14 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
 
 /// Blocks with events enabled until one is pending.
 fn block(caller: &mut Caller<'_>) -> Reply {
-    // An HVM guest blocks by this call or by HLT; either way the entry path finds out what would wake it.
+    // Unlike HLT this waits for an event of any kind, also one that cannot be delivered because interrupts are off.
     if let Some(info) = caller.vcpu.vcpu_info() {
         radon_hw::mem::atomic_u8(radon_addr::Maddr::new(info.raw() + 1)).store(0, Ordering::SeqCst);
         if radon_hw::mem::atomic_u8(info).load(Ordering::SeqCst) != 0 {
             return OK;
         }
     }
-    caller.context.halted = true;
+    caller.context.blocking = true;
     OK
 }
 
