@@ -115,6 +115,8 @@ pub fn create(id: DomId, config: Config, handle: [u8; 16], policy: Policy) -> Re
     if !domains::add(&domain) {
         return Err(Errno::EEXIST);
     }
+    // As Xen: a table has its first frame from the beginning, for the toolstack's reserved entries.
+    domain.grants.lock().grow(1, || crate::grants::new_frame(&domain))?;
     clock::publish_wall_clock(&domain);
     Ok(domain)
 }

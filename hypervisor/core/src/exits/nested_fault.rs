@@ -4,6 +4,8 @@ use alloc::sync::Arc;
 
 use radon_cpu::{Access, NestedFault};
 
+use radon_p2m::Kind;
+
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
@@ -22,6 +24,11 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fau
         if allowed {
             // Another vCPU gave the right since; this one's translation is stale.
             context.backend.flush_tlb();
+            return;
+        }
+        // Writes to read-only memory are dropped, as on Xen.
+        let read_only = matches!(entry.kind, Kind::RamRo | Kind::GrantRo);
+        if fault.access == Access::Write && read_only && mmio::emulate(domain, vcpu, context, fault) {
             return;
         }
         refuse(domain, vcpu, context, fault, "access its memory type forbids");

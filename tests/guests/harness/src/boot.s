@@ -117,13 +117,16 @@ ap_entry32:
 .code64
 .global ap_entry64
 ap_entry64:
+    lgdt gdt_pointer
     movl $0x10, %eax
     movl %eax, %ds
     movl %eax, %es
     movl %eax, %ss
-    lgdt gdt_pointer
     movl ap_stack, %esp
-    xorl %ebp, %ebp
+    pushq $0x08
+    pushq $2f
+    lretq
+2:  xorl %ebp, %ebp
     call harness_ap_start
     ud2
 

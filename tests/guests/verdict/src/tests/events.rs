@@ -247,8 +247,9 @@ fn event_poll_woken_by_child() -> Verdict {
     event::clear_pending(port);
     harness::mailbox::begin(child.mailbox, services::send, [theirs, 0, 0, 0, 0, 0]);
     let start = time::now();
+    let mut ports = [port];
     let mut op = xen_abi::sched::SchedPoll {
-        ports: harness::hypercall::handle(&mut [port]),
+        ports: harness::hypercall::handle(&mut ports),
         nr_ports: 1,
         timeout: start + 5_000_000_000,
         ..xen_abi::sched::SchedPoll::new_zeroed()
@@ -336,6 +337,8 @@ fn event_upcall_vector_per_vcpu() -> Verdict {
     });
     trap::acknowledge(VECTOR, true);
     ensure_eq!(set_upcall_vector(0, VECTOR), Ok(0), "setting the vector");
+    // As Linux does: while the domain-wide vector is set too, Xen calls by both.
+    harness::hypercall::set_param(DOMID_SELF, xen_abi::hvm_op::HVM_PARAM_CALLBACK_IRQ, 1)?;
     let (first, second) = event::loopback()?;
     for n in 1..=3 {
         event::send(second)?;

@@ -108,6 +108,7 @@ fn singleshot_not_early() -> Verdict {
     }
     time::spin_ms(10);
     ensure_eq!(event::handled(port), before + 5, "events");
+    event::close(port)?;
     Ok(())
 }
 
