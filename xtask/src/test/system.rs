@@ -28,6 +28,9 @@ enum Medium {
     UefiCd,
 }
 
+/// Long: runs only when the filter names it.
+const MANY: &str = "many";
+
 /// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
 const BOOTS: &[Boot] = &[
     Boot {
@@ -35,9 +38,10 @@ const BOOTS: &[Boot] = &[
         cpus: 2,
         dom0_cpus: 2,
         guest_cpus: 1,
-        scenarios: &["first-light", "host", "lifecycle", "resources", "block", "network", "smp", "many"],
+        scenarios: &["first-light", "host", "lifecycle", "resources", "block", "network", "smp"],
         medium: Medium::Direct,
     },
+    Boot { name: MANY, cpus: 2, dom0_cpus: 2, guest_cpus: 1, scenarios: &["many"], medium: Medium::Direct },
     Boot {
         name: "1cpu",
         cpus: 1,
@@ -83,6 +87,11 @@ const BOOTS: &[Boot] = &[
 /// Runs every boot that has a wanted scenario.
 pub fn run(report: &mut Report, options: &Options) -> Result<()> {
     for boot in BOOTS {
+        let asked = report.filter.as_ref().is_some_and(|f| f.contains(MANY));
+        if boot.name == MANY && !asked {
+            println!("not run: system-many (ask for it: cargo xtask test many)");
+            continue;
+        }
         let scenarios: Vec<&str> = boot
             .scenarios
             .iter()
