@@ -356,7 +356,8 @@ fn event_upcall_vector_per_vcpu() -> Verdict {
     time::spin(10, || false);
     event::send(second)?;
     time::spin(10, || false);
-    ensure_eq!(event::handled(first), 4, "events before EOI");
+    let upcalls = (trap::count(VECTOR), trap::count(event::UPCALL));
+    ensure_eq!(event::handled(first), 4, "upcalls {upcalls:?}; events before EOI");
     apic::eoi();
     ensure!(time::spin(200, || event::handled(first) == 5), "no event after EOI");
     Ok(())
