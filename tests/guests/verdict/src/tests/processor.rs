@@ -12,7 +12,7 @@ tests! {
         instruction_length_of_cpuid, instruction_length_of_rdmsr, instruction_length_of_in, instruction_length_of_hypercall,
         instruction_across_pages, exception_page_fault, exception_undefined, cr4_page_global_toggles, nmi_to_self,
         fpu_state_survives_sleep, cpuid_keeps_upper_halves_clear;
-    child: cr4_reserved_bit_is_gp, port_unclaimed_reads_ones, port_string_reads_ones, port_write_is_dropped, interrupt_shadow_of_sti,
+    child: port_unclaimed_reads_ones, port_string_reads_ones, port_write_is_dropped, interrupt_shadow_of_sti,
         msr_unknown_in_child, nmi_with_interrupts_off, mmio_hole_string_move;
 }
 
