@@ -62,8 +62,8 @@ pub fn host_ram_overlaps(first: Mfn, count: u64) -> bool {
     let start = first.maddr().raw();
     let end = start.saturating_add(count.saturating_mul(PAGE_SIZE as u64));
     facts().is_none_or(|f| {
-        let ram = f.memory.iter().filter(|r| r.kind == radon_bootproto::MemKind::Ram);
-        ram.into_iter().any(|r| r.start.raw() < end && start < r.end().raw())
+        let mut ram = f.memory.iter().filter(|r| r.kind == radon_bootproto::MemKind::Ram);
+        ram.any(|r| r.start.raw() < end && start < r.end().raw())
     })
 }
 

@@ -515,7 +515,7 @@ fn a_dying_domain_gets_nothing_more() {
     assert!(!destroy::destroy(&guest, || true).unwrap());
     assert_eq!(guest.dying(), Dying::Dying);
     assert!(physmap::populate(&guest, Gfn::new(100), 0, 64).is_err());
-    assert!(radon_core::grants::table_frame(&guest, 0, false).is_err());
+    assert!(radon_core::grants::table_frame(&guest, 1, false).is_err());
     let request = radon_frames::Request::new(0, guest.id, FrameKind::GuestRam);
     assert!(frames().alloc(request).is_err());
     end(guest);

@@ -99,13 +99,35 @@ pub fn run(report: &mut Report, options: &Options) -> Result<()> {
             .filter(|s| report.wants(&format!("system-{}", boot.name), s))
             .collect();
         if !scenarios.is_empty() {
-            one(report, options, boot, &scenarios)?;
+            let mut results = one(options, boot, &scenarios)?;
+            if emulator_fault(&results) {
+                println!(
+                    "note system-{}: QEMU lost track of a #VMEXIT (docs/decisions/0008-qemu-vmexit.md): run again",
+                    boot.name
+                );
+                results = one(options, boot, &scenarios)?;
+            }
+            for (name, outcome) in results {
+                report.add(&format!("system-{}", boot.name), &name, &outcome);
+            }
         }
     }
     Ok(())
 }
 
-fn one(report: &mut Report, options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<()> {
+/// Names and outcomes of one boot, in order.
+type Results = Vec<(String, Outcome)>;
+
+/// The one fault of the emulated processor that ends a machine now and then: the log says so, see the decision record.
+fn emulator_fault(results: &Results) -> bool {
+    results.iter().any(|(_, o)| matches!(o, Outcome::Fail(why) if why.contains(FAULT)))
+}
+
+/// What the hypervisor logs when a nested fault arrives with the host's own state in the control block.
+const FAULT: &str = "page table outside its memory";
+
+fn one(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Results> {
+    let mut results = Results::new();
     let options = Options {
         cpus: boot.cpus,
         dom0_cpus: Some(boot.dom0_cpus),
@@ -139,31 +161,36 @@ fn one(report: &mut Report, options: &Options, boot: &Boot, scenarios: &[&str]) 
         Event::Verdict { name, outcome } => {
             verdicts += 1;
             let scenario = current.as_deref().unwrap_or("dom0");
-            report.add(&layer, &format!("{scenario}/{name}"), &outcome);
+            results.push((format!("{scenario}/{name}"), outcome));
         }
         Event::Figure { .. } | Event::Failed(_) => {}
     });
     let boot_name = format!("{}-power-off", scenarios.join("+"));
     let cause = match result {
         Ok(()) => {
-            report.add(&layer, &boot_name, &Outcome::Pass);
+            results.push((boot_name, Outcome::Pass));
             None
         }
         Err(error) => {
-            let text = format!("{error:#}");
-            report.add(&layer, &boot_name, &Outcome::Fail(text.clone()));
+            let written =
+                std::fs::read_to_string(paths::logs().join(format!("{log}.log"))).unwrap_or_default();
+            let fault = written.lines().find(|l| l.contains(FAULT)).unwrap_or_default();
+            let text = format!("{error:#} {fault}");
+            results.push((boot_name, Outcome::Fail(text.clone())));
             Some(text)
         }
     };
     for scenario in scenarios {
         match ended.get(*scenario) {
             Some(1..) => {}
-            Some(0) => report.add(&layer, scenario, &Outcome::Fail("ended without one verdict".into())),
+            Some(0) => {
+                results.push(((*scenario).to_owned(), Outcome::Fail("ended without one verdict".into())))
+            }
             None => {
                 let why = if cause.is_some() { "the machine ended first" } else { "it was not run" };
-                report.add(&layer, scenario, &Outcome::Fail(why.into()));
+                results.push(((*scenario).to_owned(), Outcome::Fail(why.into())));
             }
         }
     }
-    Ok(())
+    Ok(results)
 }
