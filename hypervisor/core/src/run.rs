@@ -29,8 +29,8 @@ pub static SCHEDULER: SpinLock<Scheduler<Arc<Vcpu>>> = SpinLock::new(rank::SCHED
 struct Local {
     /// Somebody wants the scheduler to look again.
     reschedule: AtomicBool,
-    /// Deadline the hardware timer is armed for.
-    armed: AtomicU64,
+    /// Not later than the earliest deadline in this pCPU's queue of sleepers.
+    next_sleeper: AtomicU64,
     /// vCPU whose extended state is in the registers (key), for skipping reloads.
     fpu_owner: AtomicU64,
     /// Time halted, ns.
@@ -41,7 +41,7 @@ impl Local {
     const fn new() -> Local {
         Local {
             reschedule: AtomicBool::new(false),
-            armed: AtomicU64::new(u64::MAX),
+            next_sleeper: AtomicU64::new(u64::MAX),
             fpu_owner: AtomicU64::new(u64::MAX),
             idle_ns: AtomicU64::new(0),
         }
@@ -200,14 +200,13 @@ fn idle(this: CpuId, until: Ns) {
     }
     crate::console::poll_input();
     let deadline = SLEEPERS.of(this).lock().keys().next().map_or(Ns::new(u64::MAX), |k| k.0);
-    arm(local, deadline.min(until).min(crate::console::next_poll()));
+    arm(deadline.min(until).min(crate::console::next_poll()));
     if !local.reschedule.load(Ordering::SeqCst) {
         let from = time::now();
         cpu::halt_until_interrupt();
         local.idle_ns.fetch_add(time::now().since(from), Ordering::Relaxed);
         crate::hardware::forward_interrupts();
     }
-    local.armed.store(u64::MAX, Ordering::Relaxed);
 }
 
 /// How long a pCPU has been halted for want of work.
@@ -215,11 +214,9 @@ pub fn idle_time_ns(cpu: CpuId) -> u64 {
     LOCAL.of(cpu).idle_ns.load(Ordering::Relaxed)
 }
 
-/// Programs this pCPU's timer if the deadline differs from the one in force.
-fn arm(local: &Local, deadline: Ns) {
-    if local.armed.swap(deadline.raw(), Ordering::Relaxed) != deadline.raw() {
-        time::arm((deadline.raw() != u64::MAX).then_some(deadline));
-    }
+/// Programs this pCPU's timer. The driver leaves an unchanged deadline alone, and knows when it has fired.
+fn arm(deadline: Ns) {
+    time::arm((deadline.raw() != u64::MAX).then_some(deadline));
 }
 
 /// Fires the timers of vCPUs that sleep here.
@@ -232,7 +229,7 @@ fn wake_sleepers(now: Ns) {
                 _ => None,
             }
         };
-        let Some(sleeper) = sleeper else { return };
+        let Some(sleeper) = sleeper else { break };
         if let Some(vcpu) = sleeper.upgrade() {
             timers::fire(&vcpu, now);
             if vcpu.running_on().is_none() {
@@ -240,6 +237,8 @@ fn wake_sleepers(now: Ns) {
             }
         }
     }
+    let next = SLEEPERS.this().lock().keys().next().map_or(u64::MAX, |k| k.0.raw());
+    LOCAL.this().next_sleeper.store(next, Ordering::Relaxed);
 }
 
 /// Puts an unloaded vCPU's next deadline into this pCPU's queue.
@@ -247,6 +246,7 @@ fn queue_timer(vcpu: &Arc<Vcpu>) {
     let deadline = vcpu.next_deadline();
     if deadline.raw() != u64::MAX {
         SLEEPERS.this().lock().insert((deadline, vcpu.key()), Arc::downgrade(vcpu));
+        LOCAL.this().next_sleeper.fetch_min(deadline.raw(), Ordering::Relaxed);
         vcpu.queued_deadline.store(deadline.raw(), Ordering::Relaxed);
         vcpu.queued_on.store(cpu::this().raw(), Ordering::Relaxed);
     }
@@ -282,6 +282,9 @@ fn run_vcpu(this: CpuId, vcpu: &Arc<Vcpu>, until: Ns) {
         if now >= vcpu.next_deadline() {
             timers::fire(vcpu, now);
         }
+        if now.raw() >= local.next_sleeper.load(Ordering::Relaxed) {
+            wake_sleepers(now);
+        }
         if local.reschedule.load(Ordering::SeqCst) || now >= until || !vcpu.runnable(&domain) {
             break;
         }
@@ -299,7 +302,8 @@ fn run_vcpu(this: CpuId, vcpu: &Arc<Vcpu>, until: Ns) {
             }
             continue;
         }
-        arm(local, until.min(vcpu.next_deadline()));
+        let next_sleeper = Ns::new(local.next_sleeper.load(Ordering::Relaxed));
+        arm(until.min(vcpu.next_deadline()).min(next_sleeper));
         if let Some(exit) = enter(&domain, vcpu, &mut context) {
             exits::handle(&domain, vcpu, &mut context, exit);
         }
