@@ -29,7 +29,7 @@ enum Medium {
 }
 
 /// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
-const ON_REQUEST: &[&str] = &["many", "lifecycle", "4cpu", "grub-uefi"];
+const ON_REQUEST: &[&str] = &["many", "4cpu", "grub-uefi"];
 
 /// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
 const BOOTS: &[Boot] = &[
