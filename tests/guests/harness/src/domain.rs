@@ -164,7 +164,8 @@ pub fn create(config: &Config, command_line: &str) -> Result<Child> {
     if config.image {
         load_image(domid)?;
     }
-    let page = map_foreign(domid, &[START_INFO_GFN])?;
+    let page = Page { gfn: memory::SCRATCH_GFN };
+    map_foreign_at(domid, &[START_INFO_GFN], page.gfn)?;
     page.fill(0);
     let info = HvmStartInfo {
         magic: XEN_HVM_START_MAGIC_VALUE,
@@ -177,7 +178,8 @@ pub fn create(config: &Config, command_line: &str) -> Result<Child> {
         page.set(at, byte);
     }
     unmap(page, 1)?;
-    let mailbox = map_foreign(domid, &[mailbox::GFN])?;
+    let mailbox = mailbox_window(domid)?;
+    map_foreign_at(domid, &[mailbox::GFN], mailbox.gfn)?;
     mailbox.fill(0);
     remember(domid, mailbox.gfn);
     set_registers(domid, config.entry)?;
@@ -187,7 +189,7 @@ pub fn create(config: &Config, command_line: &str) -> Result<Child> {
 fn load_image(domid: u16) -> Result<()> {
     const BATCH: u64 = 32;
     let image = boot::image();
-    let window = memory::scratch(BATCH);
+    let window = memory::SCRATCH_GFN;
     let (first, last) = (image.start >> 12, image.file_end.div_ceil(PAGE));
     for start in (first..last).step_by(BATCH as usize) {
         let gfns: Vec<u64> = (start..last.min(start + BATCH)).collect();
@@ -412,10 +414,17 @@ pub(crate) fn destroy_leftovers() {
 }
 
 fn remember(domid: u16, mailbox: u64) {
-    forget(domid);
-    if let Some(slot) = ALIVE.iter().find(|s| s.load(Ordering::Relaxed) == 0) {
+    let known = ALIVE.iter().find(|s| s.load(Ordering::Relaxed) as u16 == domid);
+    if let Some(slot) = known.or_else(|| ALIVE.iter().find(|s| s.load(Ordering::Relaxed) == 0)) {
         slot.store(mailbox << 16 | u64::from(domid), Ordering::Relaxed);
     }
+}
+
+/// Where the mailbox of a child that is remembered shall be mapped: a frame for each slot, so that this domain's page
+/// tables do not grow with the number of children it ever had.
+fn mailbox_window(domid: u16) -> Result<Page> {
+    let slot = ALIVE.iter().position(|s| s.load(Ordering::Relaxed) as u16 == domid).ok_or(Errno::ENFILE)?;
+    Ok(Page { gfn: memory::SCRATCH_GFN + 32 + slot as u64 })
 }
 
 fn forget(domid: u16) {

@@ -9,6 +9,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub const PAGE: u64 = 4096;
 /// Guest frames from here on have no memory behind them at the start: place for mappings of all kinds.
 pub const SCRATCH_GFN: u64 = 0x10_0000;
+/// The first scratch frames are the mini toolstack's windows, used again for each child.
+pub const RESERVED: u64 = 64;
 /// End of the scratch frames, which is the end of what the page tables map.
 pub const SCRATCH_END: u64 = 0x20_0000;
 /// End of the pool: every guest that runs this image has RAM at least so far.
@@ -18,15 +20,29 @@ const HEAP_LEN: u64 = 2 << 20;
 static HEAP: AtomicU64 = AtomicU64::new(0);
 static HEAP_END: AtomicU64 = AtomicU64::new(0);
 static POOL: AtomicU64 = AtomicU64::new(0);
-static SCRATCH: AtomicU64 = AtomicU64::new(SCRATCH_GFN);
+static SCRATCH: AtomicU64 = AtomicU64::new(SCRATCH_GFN + RESERVED);
 
-struct Bump;
+/// Allocates powers of two from the top of the heap; what is freed goes to a list of its size.
+struct Heap;
 
-// SAFETY: allocations are disjoint parts of RAM that nothing else uses; freed memory is reused only if it was the last.
-unsafe impl GlobalAlloc for Bump {
+/// First free block of each power of two; a free block starts with the address of the next.
+static FREE: [AtomicU64; 32] = [const { AtomicU64::new(0) }; 32];
+
+fn class(layout: Layout) -> usize {
+    layout.size().max(layout.align()).max(16).next_power_of_two().trailing_zeros() as usize
+}
+
+// SAFETY: blocks are disjoint parts of RAM that nothing else uses, aligned to their size; only one vCPU allocates.
+unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let at = HEAP.load(Ordering::Relaxed).next_multiple_of(layout.align() as u64);
-        let end = at + layout.size() as u64;
+        let class = class(layout);
+        let free = FREE[class & 31].load(Ordering::Relaxed);
+        if free != 0 {
+            FREE[class & 31].store(read(free), Ordering::Relaxed);
+            return free as *mut u8;
+        }
+        let at = HEAP.load(Ordering::Relaxed).next_multiple_of(1 << class);
+        let end = at + (1 << class);
         if end > HEAP_END.load(Ordering::Relaxed) {
             return core::ptr::null_mut();
         }
@@ -35,13 +51,13 @@ unsafe impl GlobalAlloc for Bump {
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        let end = at as u64 + layout.size() as u64;
-        let _ = HEAP.compare_exchange(end, at as u64, Ordering::Relaxed, Ordering::Relaxed);
+        let list = &FREE[class(layout) & 31];
+        write(at as u64, list.swap(at as u64, Ordering::Relaxed));
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Bump = Bump;
+static ALLOCATOR: Heap = Heap;
 
 pub(crate) fn init() {
     let heap = boot::image().end.next_multiple_of(PAGE);
@@ -50,15 +66,15 @@ pub(crate) fn init() {
     POOL.store(heap + HEAP_LEN, Ordering::Relaxed);
 }
 
-/// Place of the heap and the pool, to return to after a test; what was allocated since must not be used again.
-pub(crate) fn mark() -> [u64; 3] {
-    [&HEAP, &POOL, &SCRATCH].map(|a| a.load(Ordering::Relaxed))
+/// Place of the pool, to return to after a test; pages taken since must not be used again.
+pub(crate) fn mark() -> u64 {
+    POOL.load(Ordering::Relaxed)
 }
 
-/// Returns heap and pool to a [`mark`]. Scratch frames are used once only: a test may have left something there.
-pub(crate) fn release(mark: [u64; 3]) {
-    HEAP.store(mark[0], Ordering::Relaxed);
-    POOL.store(mark[1], Ordering::Relaxed);
+/// Returns the pool to a [`mark`]. Scratch frames are used once only: a test may have left something there. (What an
+/// abandoned test had on the heap is lost.)
+pub(crate) fn release(mark: u64) {
+    POOL.store(mark, Ordering::Relaxed);
 }
 
 /// Reads from an address of the guest. Faults if nothing is mapped there.

@@ -170,13 +170,10 @@ pub fn run(test: fn() -> Verdict) -> Verdict {
 /// Runs something like a test, and cleans up behind it.
 pub fn run_part(part: fn() -> Verdict) -> Verdict {
     let mark = memory::mark();
-    // The text of the outcome is on the heap: it is kept.
     let outcome = run(part);
     crate::domain::destroy_leftovers();
     event::close_leftovers();
-    if outcome.is_ok() {
-        memory::release(mark);
-    }
+    memory::release(mark);
     outcome
 }
 
@@ -204,7 +201,6 @@ pub fn run_all(tests: &[Test], child: fn(&Test) -> Verdict) {
                 say!("VERDICT {name} {word} {}", why.lines().next().unwrap_or_default());
             }
         }
-        drop(verdict);
         crate::domain::destroy_leftovers();
         event::close_leftovers();
         memory::release(mark);
