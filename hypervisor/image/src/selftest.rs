@@ -20,7 +20,8 @@ pub fn woken() {
     WOKEN.this().fetch_add(1, Relaxed);
 }
 
-/// Runs a test and leaves the emulator.
+/// Runs a test and leaves the emulator. A frame of its own: the crash reports are looked through for its name.
+#[inline(never)]
 pub fn run(test: SelfTest) {
     match test {
         SelfTest::Checks => checks(),

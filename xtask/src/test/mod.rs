@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every layer, from formatting to whole systems, in one report.
 
+mod alone;
 mod gates;
 mod host;
 mod licence;
@@ -13,7 +14,7 @@ use std::time::Instant;
 /// Arguments of `test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only tests whose `layer/name` contains this (layers: gates, host, verdict, system)
+    /// Only tests whose `layer/name` contains this (layers: gates, host, alone, verdict, system)
     filter: Option<String>,
     /// Skip the layers that need an emulated machine
     #[arg(long)]
@@ -84,6 +85,8 @@ pub fn run(args: &Args) -> Result<()> {
     step("host tests");
     host::run(&mut report);
     if !args.no_machine {
+        step("the hypervisor alone");
+        alone::run(&mut report, &args.options);
         step("verdict guests");
         verdict::run(&mut report, &args.options, args.abi_status)?;
         step("whole systems");

@@ -75,7 +75,12 @@ pub fn build() -> Result<Vec<Guest>> {
 /// Runs all wanted guests on Radon; with `both`, on stock Xen too, and writes the table of both.
 pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
     let mut columns: Vec<BTreeMap<String, Outcome>> = Vec::new();
-    let guests = build()?;
+    // The filter may name the guest, not its verdicts: these are known only after the run.
+    let mut guests = build()?;
+    guests.retain(|g| !g.is_bench() && ["verdict", "verdict-xen"].iter().any(|l| report.wants(l, &g.name)));
+    if guests.is_empty() {
+        return Ok(());
+    }
     let packages = Packages::fetch()?;
     let hypervisors = if both { vec![Hypervisor::Radon, Hypervisor::Xen] } else { vec![options.hypervisor] };
     for hypervisor in hypervisors {
@@ -85,10 +90,6 @@ pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
         let layer = if hypervisor == Hypervisor::Radon { "verdict" } else { "verdict-xen" };
         let mut column = BTreeMap::new();
         for guest in &guests {
-            // The filter may name a guest or one of its verdicts; verdicts are known only after the run.
-            if guest.is_bench() || !report.wants(layer, &guest.name) {
-                continue;
-            }
             let verdicts = match one(guest, &options, &image) {
                 Ok(verdicts) => verdicts,
                 Err(error) => {
