@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: Radon against stock Xen, in instructions, on the same emulated machine in one run.
 
-use crate::monitor::Clock;
+use crate::monitor::{Clock, Monitor};
 use crate::packages::Packages;
 use crate::qemu::{Boot, Hypervisor, Machine};
 use crate::scenario::{self, Event, Options};
@@ -185,10 +185,10 @@ fn whole(
         ],
     };
     let mut machine = Machine { icount: true, ..options.machine(boot) };
-    machine.extra.extend(Clock::arguments(&socket));
+    machine.extra.extend(Monitor::arguments(&socket));
     let log = format!("bench-{scenario}-{}", options.hypervisor.name());
     let mut run = machine.start(&log, Duration::from_secs(1500))?;
-    let mut clock = Clock::connect(&socket)?;
+    let mut clock = Clock::new(Monitor::connect(&socket)?);
     let mut stages: BTreeMap<String, u64> = BTreeMap::new();
     while !stages.contains_key("dom0-userspace") {
         let line = run.line_or_pause(Duration::from_millis(50))?;

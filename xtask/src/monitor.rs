@@ -1,4 +1,4 @@
-//! The emulated machine's clock, read from outside: its ACPI power-management timer, through QEMU's monitor.
+//! QEMU's monitor, and through it the emulated machine's clock, read from outside: its ACPI power-management timer.
 //!
 //! Under `-icount shift=0` one nanosecond of that clock is one instruction executed by the machine.
 
@@ -15,14 +15,19 @@ const FREQUENCY: u64 = 3_579_545;
 /// The counter is 24 bits wide.
 const MASK: u64 = (1 << 24) - 1;
 
+/// The monitor of a running machine.
+pub struct Monitor {
+    stream: UnixStream,
+}
+
 /// A clock that follows the timer's wrapping counter; must be read more often than it wraps (4.7 s of machine time).
 pub struct Clock {
-    stream: UnixStream,
+    monitor: Monitor,
     last: u64,
     ticks: u64,
 }
 
-impl Clock {
+impl Monitor {
     /// QEMU's arguments that open the monitor at `path`.
     pub fn arguments(path: &Path) -> Vec<String> {
         vec!["-monitor".into(), format!("unix:{},server=on,wait=off", path.display())]
@@ -41,21 +46,16 @@ impl Clock {
             }
         };
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let mut clock = Self { stream, last: 0, ticks: 0 };
-        clock.answer()?;
-        Ok(clock)
+        let mut monitor = Self { stream };
+        monitor.answer()?;
+        Ok(monitor)
     }
 
-    /// Machine time since the first reading, in nanoseconds.
-    pub fn now(&mut self) -> Result<u64> {
-        self.stream.write_all(format!("i /w {PORT}\n").as_bytes())?;
-        let text = self.answer()?;
-        let value =
-            text.split("= 0x").nth(1).and_then(|v| v.get(..8)).context("the monitor gave no value")?;
-        let raw = u64::from_str_radix(value, 16)? & MASK;
-        self.ticks += raw.wrapping_sub(self.last) & MASK;
-        self.last = raw;
-        Ok(self.ticks.saturating_mul(1_000_000_000) / FREQUENCY)
+    /// What the monitor answers to a command.
+    pub fn command(&mut self, command: &str) -> Result<String> {
+        self.stream.write_all(command.as_bytes())?;
+        self.stream.write_all(b"\n")?;
+        self.answer()
     }
 
     /// Everything up to the monitor's next prompt.
@@ -69,5 +69,23 @@ impl Clock {
             }
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Clock {
+    /// The clock of a machine, from now on.
+    pub fn new(monitor: Monitor) -> Self {
+        Self { monitor, last: 0, ticks: 0 }
+    }
+
+    /// Machine time since the first reading, in nanoseconds.
+    pub fn now(&mut self) -> Result<u64> {
+        let text = self.monitor.command(&format!("i /w {PORT}"))?;
+        let value =
+            text.split("= 0x").nth(1).and_then(|v| v.get(..8)).context("the monitor gave no value")?;
+        let raw = u64::from_str_radix(value, 16)? & MASK;
+        self.ticks += raw.wrapping_sub(self.last) & MASK;
+        self.last = raw;
+        Ok(self.ticks.saturating_mul(1_000_000_000) / FREQUENCY)
     }
 }

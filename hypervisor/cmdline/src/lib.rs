@@ -97,6 +97,8 @@ pub enum SelfTest {
     Fault,
     /// Use up the stack.
     Overflow,
+    /// Wait for ever, for what is done to the machine from outside.
+    Wait,
 }
 
 /// Parameters of the credit2 scheduler.
@@ -187,7 +189,7 @@ pub struct Options {
     pub bootscrub: bool,
     /// `low_mem_virq_limit=`, bytes.
     pub low_mem_virq_limit: u64,
-    /// `radon-selftest[=panic|fault|overflow]`: check the start-up (or the crash report), then leave the emulator.
+    /// `radon-selftest[=panic|fault|overflow|wait]`: check the start-up (or the crash report), then leave the emulator.
     pub selftest: Option<SelfTest>,
 }
 

@@ -182,6 +182,7 @@ fn self_test(value: Option<&str>) -> Result<SelfTest, Problem> {
         Some("panic") => Ok(SelfTest::Panic),
         Some("fault") => Ok(SelfTest::Fault),
         Some("overflow") => Ok(SelfTest::Overflow),
+        Some("wait") => Ok(SelfTest::Wait),
         Some(_) => Err(Problem::BadValue),
     }
 }

@@ -119,6 +119,7 @@ fn modes_methods_and_lists() {
     assert_eq!(options("loglvl=warning/info").loglvl.limited, LogLevel::Info);
     assert_eq!(options("radon-selftest").selftest, Some(SelfTest::Checks));
     assert_eq!(options("radon-selftest=panic").selftest, Some(SelfTest::Panic));
+    assert_eq!(options("radon-selftest=wait").selftest, Some(SelfTest::Wait));
     assert_eq!(options("watchdog_timeout=9").watchdog_timeout_s, 9);
 }
 

@@ -36,6 +36,7 @@ pub mod ioapic;
 pub mod ipi;
 pub mod irq;
 pub mod lock;
+pub mod machine_check;
 pub mod mem;
 pub mod mmio;
 pub mod msr;

@@ -6,7 +6,7 @@ use crate::traps::{self, TrapFrame};
 use core::arch::asm;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use radon_hw::{console, cpu, cr, ipi, port};
+use radon_hw::{console, cpu, cr, ipi, machine_check, port};
 
 /// 1 + the id of the CPU that reports the crash.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
@@ -102,6 +102,10 @@ pub fn fatal_trap(frame: &TrapFrame, cr2: u64) -> ! {
     begin();
     say!("\n----[ Radon {} ]----", env!("CARGO_PKG_VERSION"));
     report(frame, cr2);
+    if frame.vector == 18 {
+        // The processor is stopped in any case: what it interrupted is the hypervisor.
+        machine_check::collect(|line| say!("{line}"));
+    }
     say!("\n****************************************");
     say!("Panic on CPU {}:", cpu::this().raw());
     say!(

@@ -33,6 +33,12 @@ pub fn run(test: SelfTest) {
         SelfTest::Overflow => {
             core::hint::black_box(endless(1));
         }
+        SelfTest::Wait => {
+            console::print(format_args!("selftest: waiting\n"));
+            loop {
+                cpu::halt_until_interrupt();
+            }
+        }
     }
 }
 

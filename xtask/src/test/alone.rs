@@ -1,9 +1,10 @@
 //! The hypervisor alone: its start-up checked by itself, and the reports of its own crashes, on machines of several shapes.
 
 use super::Report;
-use crate::image;
-use crate::qemu::{Boot, Hypervisor};
+use crate::monitor::Monitor;
+use crate::qemu::{Boot, Hypervisor, Run};
 use crate::scenario::Options;
+use crate::{image, paths};
 use anyhow::{Result, bail, ensure};
 use std::time::Duration;
 
@@ -72,10 +73,51 @@ pub fn run(report: &mut Report, options: &Options) {
             in_order(&boot(options, 2, &format!("={}", crash.name))?, crash.lines)
         });
     }
+    report.run("alone", "machine-check", || machine_check(options));
+}
+
+/// From outside: an NMI for which there is no reason changes nothing, a machine check is fatal and its bank is in the report.
+fn machine_check(options: &Options) -> Result<()> {
+    let socket = paths::target().join("alone-monitor");
+    let _ = std::fs::remove_file(&socket);
+    let mut run = start(options, 2, "=wait", Monitor::arguments(&socket))?;
+    let mut monitor = Monitor::connect(&socket)?;
+    while let Some(line) = run.line()? {
+        if line.ends_with("selftest: waiting") {
+            break;
+        }
+    }
+    monitor.command("nmi")?;
+    // Bank 2 of CPU 0: valid, uncorrected, address valid; resumable, in progress.
+    monitor.command("mce 0 2 0xb400000000000135 0x5 0x12340 0")?;
+    let mut lines = Vec::new();
+    while let Ok(Some(line)) = run.line() {
+        lines.push(line);
+        if lines.last().is_some_and(|l| l.contains("FATAL TRAP")) {
+            break;
+        }
+    }
+    ensure!(lines.iter().filter(|l| l.contains("Panic on CPU")).count() == 1, "not one panic: {lines:?}");
+    let wanted = [
+        "RIP: ",
+        "machine check: status 0x5",
+        "bank 2: status b400000000000135, address Some(12340)",
+        "FATAL TRAP: vector = 18 machine check (#MC)",
+    ];
+    in_order(&lines, &wanted)
 }
 
 /// All lines of the console, until the machine stops.
 fn boot(options: &Options, cpus: u32, test: &str) -> Result<Vec<String>> {
+    let mut run = start(options, cpus, test, Vec::new())?;
+    let mut lines = Vec::new();
+    while let Some(line) = run.line()? {
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+fn start(options: &Options, cpus: u32, test: &str, more: Vec<String>) -> Result<Run> {
     let options = Options { cpus, memory: 256, hypervisor: Hypervisor::Radon, ..options.clone() };
     let boot = Boot::Multiboot {
         kernel: image::build()?,
@@ -85,12 +127,8 @@ fn boot(options: &Options, cpus: u32, test: &str) -> Result<Vec<String>> {
     let mut machine = options.machine(boot);
     machine.extra.extend(DEBUG_EXIT.map(str::to_owned));
     let log = format!("alone-{cpus}cpu{}", test.replace('=', "-"));
-    let mut run = machine.start(&log, Duration::from_secs(30 * u64::from(options.patience)))?;
-    let mut lines = Vec::new();
-    while let Some(line) = run.line()? {
-        lines.push(line);
-    }
-    Ok(lines)
+    machine.extra.extend(more);
+    machine.start(&log, Duration::from_secs(30 * u64::from(options.patience)))
 }
 
 /// Whether each of `wanted` stands in a line of its own, in this order.

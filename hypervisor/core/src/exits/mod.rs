@@ -17,6 +17,7 @@ mod cpuid;
 mod cr;
 mod halt;
 mod io;
+mod machine_check;
 pub mod mmio;
 mod msr;
 mod nested_fault;
@@ -41,7 +42,7 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, exi
         Exit::ReadTsc { .. } => context.raise(Event::UNDEFINED),
         Exit::Pause => advance(domain, vcpu, context, Kind::Pause),
         Exit::Monitor | Exit::Virtualisation => context.raise(Event::UNDEFINED),
-        Exit::Exception { vector, code, address } => exception(domain, context, vector, code, address),
+        Exit::Exception { vector, code, address } => exception(domain, vcpu, context, vector, code, address),
         Exit::Shutdown => shutdown::crash(domain, vcpu, context, "triple fault"),
         Exit::Invalid => shutdown::crash(domain, vcpu, context, "invalid guest state"),
         Exit::Other(code) => {
@@ -53,9 +54,16 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, exi
 
 /// Exceptions are intercepted only to keep a guest from locking the processor up in their delivery: #DB and #AC go back
 /// to the guest; #MC is the machine's.
-fn exception(domain: &Arc<Domain>, context: &mut Context, vector: u8, code: Option<u32>, address: u64) {
+fn exception(
+    domain: &Arc<Domain>,
+    vcpu: &Arc<Vcpu>,
+    context: &mut Context,
+    vector: u8,
+    code: Option<u32>,
+    address: u64,
+) {
     match vector {
-        18 => radon_hw::error!("machine check while {} was running", domain.id),
+        18 => machine_check::handle(domain, vcpu, context),
         14 => {
             context.backend.set_control(Control::Cr2, address);
             context.raise(Event::exception(14, code));
