@@ -4,7 +4,7 @@ use crate::MAX_ORDER;
 use crate::account::Counters;
 use crate::buddy::{Buddy, Prefer, size};
 use crate::state::{CLEAN, FrameInfo, Kind, State};
-use crate::table::{self, Table};
+use crate::table::{Extent, Table};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use radon_addr::{DomId, Maddr, Mfn};
@@ -88,8 +88,8 @@ pub(crate) struct Inner {
 /// The frames of one machine.
 pub struct FrameAllocator {
     table_base: AtomicU64,
-    /// Written last by `init`: until then no frame exists.
-    table_frames: AtomicU64,
+    /// The table's packed [`Extent`]. Written last by `init`: until then no frame exists.
+    extent: AtomicU64,
     inner: SpinLock<Inner>,
     free: AtomicU64,
     total: AtomicU64,
@@ -109,7 +109,7 @@ impl FrameAllocator {
         let inner = Inner { buddy: Buddy::new(), free: 0, total: 0, claims: 0, dirty: 0 };
         FrameAllocator {
             table_base: AtomicU64::new(0),
-            table_frames: AtomicU64::new(0),
+            extent: AtomicU64::new(0),
             inner: SpinLock::new(Rank(80), inner),
             free: AtomicU64::new(0),
             total: AtomicU64::new(0),
@@ -118,33 +118,33 @@ impl FrameAllocator {
         }
     }
 
-    /// Bytes of machine memory that [`FrameAllocator::init`] needs for frames below `max_mfn`.
-    pub const fn table_bytes(max_mfn: Mfn) -> u64 {
-        table::bytes(max_mfn.raw())
+    /// Bytes of machine memory that [`FrameAllocator::init`] needs for the frames of `extent`.
+    pub fn table_bytes(extent: impl Into<Extent>) -> u64 {
+        extent.into().bytes()
     }
 
     /// Builds the frame table at `storage` (RAM, 16-byte aligned, [`FrameAllocator::table_bytes`] long, not
-    /// part of `ram`) for frames below `max_mfn` and frees the ranges of `ram`. Everything else is
+    /// part of `ram`) for the frames of `extent` and frees the ranges of `ram`. Everything else is
     /// [`Kind::Reserved`]. `Overwritten` as the content of RAM means unknown: it will be scrubbed.
     pub fn init(
         &self,
         ram: &[Range<Mfn>],
-        max_mfn: Mfn,
+        extent: impl Into<Extent>,
         storage: Maddr,
         contents: Contents,
     ) -> Result<(), InitError> {
-        let frames = u32::try_from(max_mfn.raw()).map_err(|_| InitError::BadTable)?;
-        if frames == 0 || frames == u32::MAX || !storage.raw().is_multiple_of(16) {
+        let extent = extent.into().pack().ok_or(InitError::BadTable)?;
+        if !storage.raw().is_multiple_of(16) {
             return Err(InitError::BadTable);
         }
         let mut inner = self.inner.lock();
-        if self.table_frames.load(Ordering::Acquire) != 0 {
+        if self.extent.load(Ordering::Acquire) != 0 {
             return Err(InitError::Twice);
         }
-        let t = Table { base: storage.raw(), frames };
+        let t = Table::new(storage.raw(), extent);
         t.clear();
         self.table_base.store(t.base, Ordering::Release);
-        self.table_frames.store(u64::from(frames), Ordering::Release);
+        self.extent.store(extent, Ordering::Release);
         for range in ram {
             Self::add_ram(&mut inner, t, range, contents);
         }
@@ -169,9 +169,10 @@ impl FrameAllocator {
             while size(order) > end - frame {
                 order -= 1;
             }
-            if (frame..frame + size(order)).any(|f| t.load(f).kind() != Kind::Reserved) {
+            let reserved = |f| t.contains(f) && t.load(f).kind() == Kind::Reserved;
+            if !(frame..frame + size(order)).all(reserved) {
                 order = 0;
-                if t.load(frame).kind() != Kind::Reserved {
+                if !reserved(frame) {
                     frame += 1;
                     continue;
                 }
@@ -190,8 +191,8 @@ impl FrameAllocator {
 
     #[inline]
     pub(crate) fn table(&self) -> Table {
-        let frames = self.table_frames.load(Ordering::Acquire) as u32;
-        Table { base: self.table_base.load(Ordering::Relaxed), frames }
+        let extent = self.extent.load(Ordering::Acquire);
+        Table::new(self.table_base.load(Ordering::Relaxed), extent)
     }
     pub(crate) fn lock(&self) -> Guard<'_, Inner> {
         self.inner.lock()
@@ -270,7 +271,7 @@ impl FrameAllocator {
         let end = first.checked_add(count).filter(|end| *end <= t.frames).ok_or(AllocError::InUse)?;
         let mut inner = self.lock();
         Self::admit(&inner, t, owner, kind, count)?;
-        if (first..end).any(|frame| !t.load(frame).is_free()) {
+        if (first..end).any(|frame| !t.contains(frame) || !t.load(frame).is_free()) {
             return Err(AllocError::InUse);
         }
         let mut frame = first;
@@ -417,7 +418,7 @@ impl FrameAllocator {
         let t = self.table();
         let Some(first) = t.index(from) else { return Ok(None) };
         let end = first.saturating_add(budget).min(t.frames);
-        for frame in first..end {
+        for frame in (first..end).filter(|frame| t.contains(*frame)) {
             let state = t.load(frame);
             if state.kind().mappable() && state.is_allocated() && state.owner() == owner {
                 return Ok(Some(Mfn::new(u64::from(frame))));

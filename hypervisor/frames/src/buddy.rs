@@ -94,6 +94,7 @@ impl Buddy {
                 self.nonempty[zone][list] &= !(1 << order);
             }
         }
+        t.clear_links(frame);
         t.store(frame, State::free(state.dirty()));
         first_dirty
     }
@@ -190,7 +191,13 @@ impl Buddy {
         while index < size(order) && zeroed < max && index - start < LOOK {
             let state = t.load(head + index);
             if state.dirty() {
-                mem::zero_frame(Mfn::new(u64::from(head + index)));
+                if index == 0 {
+                    let (next, prev) = t.links(head);
+                    mem::zero_frame(Mfn::new(u64::from(head)));
+                    t.set_links(head, next, prev);
+                } else {
+                    mem::zero_frame(Mfn::new(u64::from(head + index)));
+                }
                 t.store(head + index, state.scrubbed());
                 zeroed += 1;
             }

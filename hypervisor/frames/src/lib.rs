@@ -1,7 +1,7 @@
 //! Machine frames: who owns each, what it is used for, how many references it has, and which are free.
 //!
-//! One [`FrameAllocator`] (the global one is [`frames()`]) keeps a table of 16 bytes per machine frame in
-//! machine memory. The table is the only record of a frame; free blocks are linked through their own entries.
+//! One [`FrameAllocator`] (the global one is [`frames()`]) keeps a table of 8 bytes per machine frame in
+//! machine memory. The table is the only record of a frame; free blocks are linked through their own first word.
 //!
 //! ```text
 //!            alloc / alloc_exact                 get             put
@@ -33,6 +33,7 @@ pub use account::{ClaimError, Domain};
 pub use alloc::{AllocError, Contents, FrameAllocator, FreeError, InitError, Request};
 pub use reference::{BadPut, FrameRef, GetError, Put};
 pub use state::{FrameInfo, Kind};
+pub use table::Extent;
 
 /// Largest block the allocator hands out: order 18, 1 GiB.
 pub const MAX_ORDER: u8 = 18;

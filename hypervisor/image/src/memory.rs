@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use radon_addr::{Maddr, Mfn, PAGE_SIZE};
 use radon_bootproto::{MemKind, MemRegion, Module, normalise};
+use radon_frames::Extent;
 use radon_hw::mem::RangeKind;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -41,9 +42,10 @@ impl Memory {
         self.ram().map(|r| r.len).sum()
     }
 
-    /// One more than the highest frame of RAM.
-    pub fn max_mfn(&self) -> Mfn {
-        self.ram().next_back().map_or(Mfn::new(0), |r| r.end().mfn())
+    /// The frames that the frame table must describe.
+    pub fn extent(&self) -> Extent {
+        let frames: Vec<_> = self.ram().map(|r| r.start.mfn()..r.end().mfn()).collect();
+        Extent::of(&frames)
     }
 
     /// These bytes are in use.
@@ -179,9 +181,9 @@ mod tests {
         let memory = Memory::new(&q35(), None);
         assert_eq!(memory.mapped(), [(Maddr::new(0), Maddr::new(0x80000000))]);
         assert_eq!(memory.low_page(), Some(Maddr::new(0x9e000)));
-        assert_eq!(memory.max_mfn(), Mfn::new(0x7ffdf));
+        assert_eq!(memory.extent(), Extent::from(Mfn::new(0x7ffdf)));
         let half = Memory::new(&q35(), Some(0x40000000));
-        assert_eq!(half.max_mfn(), Mfn::new(0x40000));
+        assert_eq!(half.extent(), Extent::from(Mfn::new(0x40000)));
         assert_eq!(half.ram_bytes(), 0x9fc00 + 0x3ff00000);
     }
 

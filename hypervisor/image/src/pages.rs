@@ -1,5 +1,5 @@
-//! Where the heap's pages come from: a fixed arena in the image until the frame allocator works, then that, and when that has
-//! none left, a reserve taken from it at start-up.
+//! Where the heap's pages come from: a fixed arena in the image until the frame allocator works (which then gets the rest of it),
+//! then that, and when that has none left, a reserve taken from it at start-up.
 #![allow(unsafe_code)] // hands out a static arena
 
 use crate::heap::{Heap, PageSource};
@@ -29,6 +29,7 @@ unsafe impl Sync for Arena {}
 
 static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
 static ARENA_USED: AtomicUsize = AtomicUsize::new(0);
+static EARLY_BYTES: AtomicUsize = AtomicUsize::new(0);
 static RESERVE: SpinLock<PageMap> = SpinLock::new(rank::HEAP, PageMap::new());
 /// Machine address of the reserve, 0 when there is none.
 static RESERVE_BASE: AtomicU64 = AtomicU64::new(0);
@@ -98,8 +99,13 @@ impl PageSource for Pages {
     }
 }
 
-/// From now on pages come from the frame allocator, of which the reserve is taken now.
+/// From now on pages come from the frame allocator, which gets what is left of the arena, and of which the reserve is taken.
 pub fn use_frames() {
+    // Full: nothing will be taken from it any more.
+    let used = ARENA_USED.swap(ARENA_BYTES, Relaxed);
+    EARLY_BYTES.store(used, Relaxed);
+    let (start, end) = (image_maddr(&raw const ARENA).raw(), ARENA_BYTES as u64);
+    frames().add_range(Maddr::new(start + used as u64).mfn()..Maddr::new(start + end).mfn());
     let request = Request::new(reserve::ORDER, DomId::XEN, Kind::Heap).overwritten();
     match frames().alloc(request) {
         Ok(mfn) => {
@@ -111,7 +117,7 @@ pub fn use_frames() {
     FRAMES_READY.store(true, Release);
 }
 
-/// Bytes of the early arena in use.
+/// Bytes of the early arena that were used.
 pub fn early_bytes() -> usize {
-    ARENA_USED.load(Relaxed)
+    EARLY_BYTES.load(Relaxed)
 }

@@ -1,8 +1,8 @@
 //! A map of pages set aside for the heap: what it falls back on when guests (or their claims) have all other memory, because a
 //! heap that runs dry takes the whole machine down.
 
-/// log2 of the number of pages set aside: 16 MiB.
-pub const ORDER: u8 = 12;
+/// log2 of the number of pages set aside: 4 MiB.
+pub const ORDER: u8 = 10;
 const PAGES: usize = 1 << ORDER;
 const WORDS: usize = PAGES / 64;
 
@@ -63,7 +63,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn runs_are_aligned_and_disjoint(steps in proptest::collection::vec((0u8..11, 0usize..9), 1..120)) {
+        fn runs_are_aligned_and_disjoint(steps in proptest::collection::vec((0u8..=ORDER, 0usize..9), 1..120)) {
             let mut map = PageMap::new();
             let mut used = vec![false; PAGES];
             let mut live: Vec<(usize, u8)> = Vec::new();

@@ -113,10 +113,10 @@ fn init_memory(boot: &mut BootInfo, options: &Options) -> Memory {
 
 /// The frame table at the top of RAM; what nobody uses becomes free.
 fn init_frames(mut memory: Memory) -> Memory {
-    let max = memory.max_mfn();
-    let bytes = FrameAllocator::table_bytes(max);
+    let extent = memory.extent();
+    let bytes = FrameAllocator::table_bytes(extent);
     let Some(table) = memory.carve_top(bytes) else { panic!("no room for a frame table of {bytes} bytes") };
-    if let Err(e) = frames().init(&memory.free(), max, table, Contents::Overwritten) {
+    if let Err(e) = frames().init(&memory.free(), extent, table, Contents::Overwritten) {
         panic!("frame allocator: {e:?}");
     }
     pages::use_frames();
