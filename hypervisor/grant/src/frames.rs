@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use radon_addr::{Gfn, Mfn};
+use radon_addr::Mfn;
 use radon_hw::mem;
 use xen_abi::Errno;
 
@@ -22,15 +22,6 @@ pub enum FrameKind {
     Shared,
     /// Status words (version 2).
     Status,
-}
-
-/// One frame of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableFrame {
-    /// The frame; owned by the table until it is given back.
-    pub mfn: Mfn,
-    /// Where the granter has it in its address space.
-    pub gfn: Option<Gfn>,
 }
 
 impl GrantTable {
@@ -116,7 +107,7 @@ impl GrantTable {
             }
             _ => {}
         }
-        self.list(kind).get(index as usize).map(|f| f.mfn).ok_or(Errno::EINVAL)
+        self.list(kind).get(index as usize).copied().ok_or(Errno::EINVAL)
     }
 
     /// Splits the index of `XENMAPSPACE_grant_table` into kind and frame index. Error: `EINVAL` too large.
@@ -129,32 +120,15 @@ impl GrantTable {
         Ok((kind, u32::try_from(index).map_err(|_| Errno::EINVAL)?))
     }
 
-    /// Records where the granter has a frame of its table (`None`: nowhere); returns the place before, from
-    /// which the core removes it.
-    pub fn set_frame_gfn(&mut self, kind: FrameKind, index: u32, gfn: Option<Gfn>) -> Option<Gfn> {
-        let frames = match kind {
-            FrameKind::Shared => &mut self.shared,
-            FrameKind::Status => &mut self.status,
-        };
-        let frame = frames.get_mut(index as usize)?;
-        core::mem::replace(&mut frame.gfn, gfn)
-    }
-
-    /// Where the granter has a frame of its table: the lists of `GNTTABOP_setup_table` and
-    /// `get_status_frames`.
-    pub fn frame_gfn(&self, kind: FrameKind, index: u32) -> Option<Gfn> {
-        self.list(kind).get(index as usize)?.gfn
-    }
-
     /// Destroys the table: all its frames, which the core frees. Only when nothing is pinned any more.
-    pub fn take_frames(&mut self) -> Vec<TableFrame> {
+    pub fn take_frames(&mut self) -> Vec<Mfn> {
         self.active = Vec::new();
         let mut frames = core::mem::take(&mut self.shared);
         frames.append(&mut self.status);
         frames
     }
 
-    fn list(&self, kind: FrameKind) -> &[TableFrame] {
+    fn list(&self, kind: FrameKind) -> &[Mfn] {
         match (kind, self.version) {
             (FrameKind::Shared, _) => &self.shared,
             (FrameKind::Status, Version::V2) => &self.status,
@@ -163,15 +137,15 @@ impl GrantTable {
     }
 }
 
-fn count(frames: &[TableFrame]) -> u32 {
+fn count(frames: &[Mfn]) -> u32 {
     u32::try_from(frames.len()).unwrap_or(u32::MAX)
 }
 
 /// Appends a cleared frame.
-fn add(frames: &mut Vec<TableFrame>, alloc: &mut impl FnMut() -> Option<Mfn>) -> Result<(), Errno> {
+fn add(frames: &mut Vec<Mfn>, alloc: &mut impl FnMut() -> Option<Mfn>) -> Result<(), Errno> {
     frames.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     let mfn = alloc().ok_or(Errno::ENOMEM)?;
     mem::zero_frame(mfn);
-    frames.push(TableFrame { mfn, gfn: None });
+    frames.push(mfn);
     Ok(())
 }

@@ -37,7 +37,7 @@ mod transfer;
 mod version;
 
 pub use active::{Access, Mode, Via};
-pub use frames::{FrameKind, TableFrame};
+pub use frames::FrameKind;
 pub use maptrack::{Handle, MapTrack, Mapping, map_access};
 pub use pin::{FrameRequest, Pinned, Purpose};
 pub use status::GntStatus;

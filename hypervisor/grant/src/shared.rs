@@ -2,12 +2,11 @@
 
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use radon_addr::{DomId, Gfn, GrantRef, Maddr, PAGE_SIZE};
+use radon_addr::{DomId, Gfn, GrantRef, Maddr, Mfn, PAGE_SIZE};
 use radon_hw::mem;
 use xen_abi::grant_table::{GTF_SUB_PAGE, GrantEntryV1, GrantEntryV2};
 
 use crate::active::Grant;
-use crate::frames::TableFrame;
 use crate::table::{GrantTable, Version};
 
 pub(crate) const V1_PER_FRAME: usize = PAGE_SIZE / size_of::<GrantEntryV1>();
@@ -31,8 +30,8 @@ impl Header {
 }
 
 /// Address of item `index` in an array of `size`-byte items spread over `frames`, `per_frame` in each.
-fn item(frames: &[TableFrame], per_frame: usize, size: usize, index: usize) -> Option<Maddr> {
-    frames.get(index / per_frame)?.mfn.maddr().checked_add((index % per_frame * size) as u64)
+fn item(frames: &[Mfn], per_frame: usize, size: usize, index: usize) -> Option<Maddr> {
+    frames.get(index / per_frame)?.maddr().checked_add((index % per_frame * size) as u64)
 }
 
 impl GrantTable {

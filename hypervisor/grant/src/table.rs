@@ -2,12 +2,11 @@
 
 use alloc::vec::Vec;
 
-use radon_addr::{DomId, GrantRef, PAGE_SIZE};
+use radon_addr::{DomId, GrantRef, Mfn, PAGE_SIZE};
 use xen_abi::Errno;
 use xen_abi::grant_table::{GNTTAB_CACHE_CLEAN, GNTTAB_CACHE_INVAL};
 
 use crate::active::Active;
-use crate::frames::TableFrame;
 use crate::shared::{V1_PER_FRAME, V2_PER_FRAME};
 use crate::status::GntStatus;
 
@@ -27,9 +26,9 @@ pub struct GrantTable {
     pub(crate) max_version: u32,
     pub(crate) max_frames: u32,
     /// Frames with the entries.
-    pub(crate) shared: Vec<TableFrame>,
+    pub(crate) shared: Vec<Mfn>,
     /// Frames with the status words; in version 1 spares from a switch that failed, not visible to anyone.
-    pub(crate) status: Vec<TableFrame>,
+    pub(crate) status: Vec<Mfn>,
     /// Active entries, one chunk of [`V1_PER_FRAME`] for each shared frame (version 2 uses half of them).
     pub(crate) active: Vec<Vec<Active>>,
     /// Entries with at least one pin.

@@ -11,7 +11,6 @@ use xen_abi::grant_table::{
     GTF_WRITING,
 };
 
-use crate::frames::TableFrame;
 use crate::shared::Header;
 use crate::table::{GrantTable, Version};
 
@@ -38,7 +37,7 @@ impl GrantTable {
         &mut self,
         version: u32,
         alloc: impl FnMut() -> Option<Mfn>,
-    ) -> Result<Vec<TableFrame>, Errno> {
+    ) -> Result<Vec<Mfn>, Errno> {
         let new = match version {
             1 => Version::V1,
             2 => Version::V2,
@@ -69,13 +68,13 @@ impl GrantTable {
             *slot = self.save(gref)?;
         }
         for frame in &self.shared {
-            mem::zero_frame(frame.mfn);
+            mem::zero_frame(*frame);
         }
         let released = match new {
             Version::V1 => core::mem::take(&mut self.status),
             Version::V2 => {
                 for frame in &self.status {
-                    mem::zero_frame(frame.mfn);
+                    mem::zero_frame(*frame);
                 }
                 Vec::new()
             }
@@ -95,15 +94,16 @@ impl GrantTable {
         if self.version == Version::V1 {
             return Ok(Saved { header, frame: frame.unwrap_or(0) });
         }
+        let in_use = self.status_word(gref).map_or(GTF_INVALID, |s| s.load(SeqCst)) & IN_USE;
         match header.flags & GTF_TYPE_MASK {
             GTF_PERMIT_ACCESS => {
                 let frame = frame.map_err(|_| Errno::ERANGE)?;
-                let status = self.status_word(gref).map_or(GTF_INVALID, |s| s.load(SeqCst));
-                header.flags |= status & IN_USE;
+                header.flags |= in_use;
                 Ok(Saved { header, frame })
             }
             GTF_TRANSITIVE => Err(Errno::ERANGE),
-            _ => Ok(empty),
+            // Revoked, and perhaps still in use: the granter must go on seeing that (Xen forgets it).
+            _ => Ok(Saved { header: Header { flags: in_use, ..empty.header }, ..empty }),
         }
     }
 

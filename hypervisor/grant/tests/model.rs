@@ -2,7 +2,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use common::*;
@@ -291,7 +290,7 @@ fn revoking_races_with_pinning() {
         t.grant(0, 0, 1, 3);
         let (in_use, stop, pins) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
         let granted = u32::from(GTF_PERMIT_ACCESS) | 1 << 16;
-        let revocations = Mutex::new(0u32);
+        let revocations = AtomicU32::new(0);
         std::thread::scope(|s| {
             s.spawn(|| {
                 let mut count = 0;
@@ -315,12 +314,13 @@ fn revoking_races_with_pinning() {
                         assert!(!in_use.load(SeqCst), "version {version}: used after it was revoked");
                     }
                     count += 1;
+                    revocations.store(count, SeqCst);
                 }
-                *revocations.lock().unwrap() = count;
             });
-            let end = std::time::Instant::now() + std::time::Duration::from_millis(400);
+            let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            let enough = || pins.load(SeqCst) >= 2000 && revocations.load(SeqCst) >= 2000;
             let mut round = 0u32;
-            while std::time::Instant::now() < end {
+            while !enough() && std::time::Instant::now() < limit {
                 round += 1;
                 let who = access(
                     1 + (round.is_multiple_of(3)) as u16,
@@ -337,7 +337,7 @@ fn revoking_races_with_pinning() {
             }
             stop.store(true, SeqCst);
         });
-        assert!(pins.load(SeqCst) > 0 && *revocations.lock().unwrap() > 0, "both sides must make progress");
+        assert!(pins.load(SeqCst) > 0 && revocations.load(SeqCst) > 0, "both sides must make progress");
         assert_eq!(status.load(SeqCst) & IN_USE, 0);
     }
 }

@@ -171,12 +171,9 @@ fn growth_and_frames() {
     assert_eq!(t.frame(FrameKind::Status, 2, dirty), Err(Errno::EINVAL));
     assert_eq!((t.resource_max_frames(FrameKind::Shared), t.resource_max_frames(FrameKind::Status)), (16, 2));
 
-    assert_eq!(t.set_frame_gfn(FrameKind::Status, 1, Some(Gfn::new(7))), None);
-    assert_eq!(t.set_frame_gfn(FrameKind::Status, 1, Some(Gfn::new(8))), Some(Gfn::new(7)));
-    assert_eq!(t.frame_gfn(FrameKind::Status, 1), Some(Gfn::new(8)));
     let released = t.set_version(1, || None).unwrap();
-    assert_eq!(released[1], TableFrame { mfn: status, gfn: Some(Gfn::new(8)) });
-    assert_eq!((t.nr_status_frames(), t.frame_gfn(FrameKind::Status, 1)), (0, None));
+    assert_eq!(released[1], status);
+    assert_eq!(t.nr_status_frames(), 0);
     assert_eq!(t.take_frames().len(), 16);
     assert_eq!(t.entries(), 0);
 }
@@ -212,6 +209,13 @@ fn set_version_keeps_reserved_entries_and_their_pins() {
     assert_eq!(t.flags(2), 0);
     t.unpin(1, access(1, Read)).unwrap();
     assert_eq!(t.flags(1), PERMIT | GTF_READONLY);
+    t.set_version(2).unwrap();
+    t.pin(1, access(1, Read), Map).unwrap();
+    t.grant(1, 0, 1, 4);
+    t.set_version(1).unwrap();
+    assert_eq!(t.flags(1), GTF_READING, "revoked, but still in use");
+    t.unpin(1, access(1, Read)).unwrap();
+    assert_eq!(t.flags(1), 0);
     let mut v1_only = Granter::new(1, 1);
     assert_eq!(v1_only.set_version(2), Err(Errno::ENOSYS));
     assert!(v1_only.set_version(1).unwrap().is_empty());

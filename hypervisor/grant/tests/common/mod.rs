@@ -114,7 +114,7 @@ impl Granter {
         refs.retain(|_, count| *count != 0);
         Some(mfn)
     }
-    pub fn set_version(&mut self, version: u32) -> Result<Vec<TableFrame>, Errno> {
+    pub fn set_version(&mut self, version: u32) -> Result<Vec<Mfn>, Errno> {
         self.gt.set_version(version, || Some(sim::fresh_ram(1)))
     }
 }
