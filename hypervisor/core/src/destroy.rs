@@ -198,8 +198,8 @@ fn finish(domain: &Arc<Domain>) -> bool {
             return false;
         }
         for frame in grants.take_frames() {
-            let released = frames().release_allocated(frame.mfn, domain.id);
-            debug_assert!(released.is_ok(), "{:?} was no grant frame of {}", frame.mfn, domain.id);
+            let released = frames().release_allocated(frame, domain.id);
+            debug_assert!(released.is_ok(), "{:?} was no grant frame of {}", frame, domain.id);
         }
     }
     if !domain.shared_info_released.swap(true, Ordering::SeqCst) {

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use radon_addr::{GrantRef, Mfn};
+use radon_addr::{Gfn, GrantRef, Mfn};
 use radon_frames::{Kind as FrameKind, Request, frames};
 use radon_grant::{Access, FrameKind as TableKind, FrameRequest, GntStatus, Mapping, Mode};
 use radon_p2m::Kind;
@@ -26,6 +26,12 @@ pub fn table_frame(domain: &Arc<Domain>, index: u32, status: bool) -> Result<Mfn
         // A dying domain's table must not grow behind its tear-down.
         if domain.dying() == Dying::No { new_frame(domain) } else { None }
     })
+}
+
+/// Where the domain has frame `index` of its table in its memory.
+pub fn frame_place(domain: &Domain, kind: TableKind, index: u32) -> Option<Gfn> {
+    let mfn = domain.grants.lock().frame(kind, index, || None).ok()?;
+    domain.shared_places.lock().get(&mfn).copied()
 }
 
 /// Most frames there can ever be.

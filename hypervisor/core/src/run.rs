@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::domain::Domain;
 use crate::runstate::State;
 use crate::vcpu::Vcpu;
-use crate::{exits, inject, timers};
+use crate::{exits, inject, timers, watchdog};
 
 /// The scheduler of the machine.
 pub static SCHEDULER: SpinLock<Scheduler<Arc<Vcpu>>> = SpinLock::new(rank::SCHED, Scheduler::new());
@@ -188,19 +188,18 @@ fn step(this: CpuId) {
     decision.poke.iter().for_each(poke);
     match decision.next {
         Some(vcpu) => run_vcpu(this, &vcpu, decision.until),
-        None => idle(this, decision.until),
+        None => idle(decision.until),
     }
 }
 
 /// Nothing to run: scrubs freed memory, then halts until an interrupt.
-fn idle(this: CpuId, until: Ns) {
+fn idle(until: Ns) {
     let local = LOCAL.this();
     if radon_frames::frames().scrub_some(64) {
         return;
     }
     crate::console::poll_input();
-    let deadline = SLEEPERS.of(this).lock().keys().next().map_or(Ns::new(u64::MAX), |k| k.0);
-    arm(deadline.min(until).min(crate::console::next_poll()));
+    arm(next_sleeper().min(until).min(crate::console::next_poll()));
     if !local.reschedule.load(Ordering::SeqCst) {
         let from = time::now();
         cpu::halt_until_interrupt();
@@ -219,8 +218,14 @@ fn arm(deadline: Ns) {
     time::arm((deadline.raw() != u64::MAX).then_some(deadline));
 }
 
-/// Fires the timers of vCPUs that sleep here.
+/// This pCPU looks at its sleepers, and at the watchdogs, at that time at the latest.
+pub fn look_at(deadline: Ns) {
+    LOCAL.this().next_sleeper.fetch_min(deadline.raw(), Ordering::Relaxed);
+}
+
+/// Fires the timers of vCPUs that sleep here, and the watchdogs.
 fn wake_sleepers(now: Ns) {
+    watchdog::check(now);
     loop {
         let sleeper = {
             let mut queue = SLEEPERS.this().lock();
@@ -237,8 +242,13 @@ fn wake_sleepers(now: Ns) {
             }
         }
     }
-    let next = SLEEPERS.this().lock().keys().next().map_or(u64::MAX, |k| k.0.raw());
-    LOCAL.this().next_sleeper.store(next, Ordering::Relaxed);
+    LOCAL.this().next_sleeper.store(next_sleeper().raw(), Ordering::Relaxed);
+}
+
+/// When the first of this pCPU's sleepers, or a watchdog, is due.
+fn next_sleeper() -> Ns {
+    let first = SLEEPERS.this().lock().keys().next().map_or(Ns::new(u64::MAX), |k| k.0);
+    first.min(watchdog::next_deadline())
 }
 
 /// Puts an unloaded vCPU's next deadline into this pCPU's queue.

@@ -9,7 +9,7 @@ use xen_abi::Errno;
 use xen_abi::sched::SHUTDOWN_WATCHDOG;
 
 use crate::domain::Domain;
-use crate::{domains, shutdown};
+use crate::{domains, run, shutdown};
 
 /// Timers a domain may have.
 const COUNT: u32 = 2;
@@ -43,7 +43,7 @@ pub fn set(domain: &Arc<Domain>, id: u32, timeout_s: u32) -> Result<u32, Errno> 
         }
         for (i, slot) in slots.iter().enumerate() {
             if slot.compare_exchange(0, deadline, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                EARLIEST.fetch_min(deadline, Ordering::Relaxed);
+                expect(deadline);
                 return Ok(i as u32 + 1);
             }
         }
@@ -56,9 +56,15 @@ pub fn set(domain: &Arc<Domain>, id: u32, timeout_s: u32) -> Result<u32, Errno> 
     let value = if timeout_s == 0 { 0 } else { deadline };
     slot.store(value, Ordering::Release);
     if timeout_s != 0 {
-        EARLIEST.fetch_min(deadline, Ordering::Relaxed);
+        expect(deadline);
     }
     Ok(0)
+}
+
+/// This pCPU will look in time; others take part when they next look at their own sleepers.
+fn expect(deadline: u64) {
+    EARLIEST.fetch_min(deadline, Ordering::SeqCst);
+    run::look_at(Ns::new(deadline));
 }
 
 /// Earliest watchdog deadline, for arming the idle timer.
@@ -71,7 +77,8 @@ pub fn check(now: Ns) {
     if EARLIEST.load(Ordering::Relaxed) > now.raw() {
         return;
     }
-    let mut earliest = u64::MAX;
+    // Before the look at the slots: a deadline that is set meanwhile lowers the hint after us.
+    EARLIEST.store(u64::MAX, Ordering::SeqCst);
     for domain in domains::all() {
         for slot in &domain.watchdogs.0 {
             let deadline = slot.load(Ordering::Acquire);
@@ -80,9 +87,8 @@ pub fn check(now: Ns) {
                 radon_hw::warn!("{} watchdog expired", domain.id);
                 shutdown::shutdown(&domain, SHUTDOWN_WATCHDOG as u8);
             } else if deadline != 0 {
-                earliest = earliest.min(deadline);
+                EARLIEST.fetch_min(deadline, Ordering::SeqCst);
             }
         }
     }
-    EARLIEST.store(earliest, Ordering::Relaxed);
 }

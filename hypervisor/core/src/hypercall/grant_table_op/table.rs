@@ -40,19 +40,19 @@ pub fn setup(caller: &mut Caller<'_>, at: u64) -> Reply {
 /// `Err(Ok(status))` goes to the status field, `Err(Err(errno))` to the caller.
 fn setup_frames(caller: &Caller<'_>, op: &GnttabSetupTable) -> Result<(), Result<GntStatus, Errno>> {
     let domain = subject(caller, op.dom).map_err(Ok)?;
-    if op.nr_frames > domain.grants.lock().max_frames() {
-        return Err(Err(Errno::EINVAL));
-    }
     domain
         .grants
         .lock()
         .grow(op.nr_frames, || grants::new_frame(&domain))
         .map_err(|_| Ok(GntStatus::GENERAL_ERROR))?;
+    let mut result = Ok(());
     for i in 0..op.nr_frames {
-        let gfn = domain.grants.lock().frame_gfn(FrameKind::Shared, i).map_or(u64::MAX, |g| g.raw());
-        write_frame(caller, op.frame_list.raw(), u64::from(i), gfn).map_err(Err)?;
+        let gfn = grants::frame_place(&domain, FrameKind::Shared, i).map_or(u64::MAX, |g| g.raw());
+        if write_frame(caller, op.frame_list.raw(), u64::from(i), gfn).is_err() {
+            result = Err(Ok(GntStatus::BAD_VIRT_ADDR));
+        }
     }
-    Ok(())
+    result
 }
 
 fn write_frame(caller: &Caller<'_>, list: u64, i: u64, gfn: u64) -> Result<(), Errno> {
@@ -87,11 +87,11 @@ pub fn set_version(caller: &mut Caller<'_>, at: u64) -> Reply {
     op.version = version;
     caller.write(at, &op)?;
     for frame in result? {
-        if let Some(gfn) = frame.gfn {
-            let _ = physmap::remove_if(domain, gfn, |e| e.mfn == frame.mfn);
+        let place = domain.shared_places.lock().remove(&frame);
+        if let Some(gfn) = place {
+            let _ = physmap::remove_if(domain, gfn, |e| e.mfn == frame);
         }
-        domain.shared_places.lock().remove(&frame.mfn);
-        let _ = radon_frames::frames().release_allocated(frame.mfn, domain.id);
+        let _ = radon_frames::frames().release_allocated(frame, domain.id);
     }
     OK
 }
@@ -117,11 +117,15 @@ pub fn get_status_frames(caller: &mut Caller<'_>, at: u64) -> Reply {
             GntStatus::GENERAL_ERROR.raw()
         }
         Ok(domain) => {
+            let mut result = GNTST_OKAY;
             for i in 0..op.nr_frames {
-                let gfn = domain.grants.lock().frame_gfn(FrameKind::Status, i).map_or(u64::MAX, |g| g.raw());
-                caller.write(caller.element::<u64>(op.frame_list.raw(), u64::from(i))?, &gfn)?;
+                let gfn = grants::frame_place(&domain, FrameKind::Status, i).map_or(u64::MAX, |g| g.raw());
+                let at = caller.element::<u64>(op.frame_list.raw(), u64::from(i));
+                if at.and_then(|at| caller.write(at, &gfn)).is_err() {
+                    result = GntStatus::BAD_VIRT_ADDR.raw();
+                }
             }
-            GNTST_OKAY
+            result
         }
     };
     caller.write(at.wrapping_add(6), &result)?;

@@ -167,8 +167,7 @@ pub fn remove(caller: &mut Caller<'_>, arg: u64) -> Reply {
     let removed = physmap::remove_if(&domain, Gfn::new(r.gpfn), |e| {
         e.kind.is_own_ram() || matches!(e.kind, Kind::Foreign | Kind::XenShared)
     })?;
-    match removed {
-        Some(_) => OK,
-        None => Err(Errno::ENOENT),
-    }
+    let entry = removed.ok_or(Errno::ENOENT)?;
+    domain.shared_places.lock().remove(&entry.mfn);
+    OK
 }

@@ -39,15 +39,12 @@ fn extent(caller: &Caller<'_>, list: u64, i: u64) -> Result<Gfn, Errno> {
 
 /// Populate, increase or decrease from extent `start` on. The value is the number of extents done.
 pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
-    let r = read_reservation(caller, arg)?;
+    // As Xen: a structure that cannot be read, or a target that is not there, means that nothing was done.
+    let Ok(r) = read_reservation(caller, arg) else { return Ok(Answer::Done(start as i64)) };
     if r.nr_extents > (u64::MAX >> 7) || start >= r.nr_extents && start != 0 {
         return Ok(Answer::Done(start as i64));
     }
-    let domain = match caller.target(r.domid) {
-        Ok(d) => d,
-        // As Xen: a target that is not there means that nothing was done.
-        Err(_) => return Ok(Answer::Done(start as i64)),
-    };
+    let Ok(domain) = caller.target(r.domid) else { return Ok(Answer::Done(start as i64)) };
     let max_order = if caller.domain.privileged() { PRIVILEGED_MAX_ORDER } else { OWN_MAX_ORDER };
     if r.extent_order > max_order {
         return Ok(Answer::Done(start as i64));
@@ -92,11 +89,15 @@ fn extent_step(
             populate(domain, gfn, order, bits, aligned(gfn))
         }
         XENMEM_DECREASE_RESERVATION => {
-            if pod::unmark(domain, gfn, order) == 1 << order {
+            let mut unmarked = pod::unmark(domain, gfn, order);
+            if unmarked == 1 << order {
                 return Ok(());
             }
             for n in 0..1u64 << order {
-                give_back(domain, gfn.checked_add(n).ok_or(Errno::EINVAL)?)?;
+                if !give_back(domain, gfn.checked_add(n).ok_or(Errno::EINVAL)?)? {
+                    // A page that was only promised has nothing to give; any other hole is the end, as on Xen.
+                    unmarked = unmarked.checked_sub(1).ok_or(Errno::ENOENT)?;
+                }
             }
             Ok(())
         }
@@ -105,14 +106,13 @@ fn extent_step(
     }
 }
 
-/// The guest gives up one page of its RAM. A hole is fine: a page may be given up twice, as on Xen.
-fn give_back(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
-    if let Some(entry) = physmap::take_if(domain, gfn, |e| e.kind.is_own_ram())?
-        && !pod::keep(domain, &entry)
-    {
+/// The guest gives up one page of its RAM; false if it has none there.
+fn give_back(domain: &Domain, gfn: Gfn) -> Result<bool, Errno> {
+    let Some(entry) = physmap::take_if(domain, gfn, |e| e.kind.is_own_ram())? else { return Ok(false) };
+    if !pod::keep(domain, &entry) {
         physmap::release(domain, entry);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Populates an extent whose order the p2m may not have as such.
