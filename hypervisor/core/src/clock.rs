@@ -5,19 +5,24 @@ use core::sync::atomic::{Ordering, fence};
 
 use radon_addr::{Gva, Maddr, Ns};
 use radon_hw::{mem, time};
+use xen_abi::compat::{CompatArchSharedInfo, CompatSharedInfo, CompatVcpuRunstateInfo};
 use xen_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
-use zerocopy::IntoBytes;
 
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::guest_access::{self, AddressSpace};
+use crate::layout;
 use crate::vcpu::Vcpu;
 
 /// Offset of `time` in `struct vcpu_info` (64-bit layout; the 32-bit one agrees).
 const TIME_OFFSET: u64 = 32;
-/// Offsets of the wall clock in `struct shared_info`, 64-bit and 32-bit.
-const WALL_CLOCK_64: u64 = 0xc00;
-const WALL_CLOCK_32: u64 = 0x900;
+/// Offsets of the wall clock in `struct shared_info` and of `wc_sec_hi`, 64-bit and 32-bit.
+const WALL_CLOCK_64: (u64, u64) = (0xc00, 0xc0c);
+const WALL_CLOCK_32: (u64, u64) = (
+    core::mem::offset_of!(CompatSharedInfo, wc_version) as u64,
+    (core::mem::offset_of!(CompatSharedInfo, arch) + core::mem::offset_of!(CompatArchSharedInfo, wc_sec_hi))
+        as u64,
+);
 
 /// Writes the vCPU's clock record: guest time = system_time + (guest TSC - tsc_timestamp) scaled.
 pub fn publish(_domain: &Domain, vcpu: &Arc<Vcpu>, context: &Context) {
@@ -42,8 +47,8 @@ pub fn publish(_domain: &Domain, vcpu: &Arc<Vcpu>, context: &Context) {
 /// Writes the wall clock (time of day at system time 0) of one domain.
 pub fn publish_wall_clock(domain: &Domain) {
     let base = domain.shared_info.maddr().raw();
-    let compat = domain.is_32bit.load(Ordering::Relaxed);
-    let at = base + if compat { WALL_CLOCK_32 } else { WALL_CLOCK_64 };
+    let (clock, high) = if layout::is_compat(domain) { WALL_CLOCK_32 } else { WALL_CLOCK_64 };
+    let at = base + clock;
     let ns = time::wall_clock_at_boot_ns();
     let offset = domain.time_offset_s.load(Ordering::Relaxed) as i64;
     let seconds = (ns / 1_000_000_000).wrapping_add_signed(offset);
@@ -52,10 +57,7 @@ pub fn publish_wall_clock(domain: &Domain) {
     fence(Ordering::SeqCst);
     mem::write(Maddr::new(at + 4), &(seconds as u32));
     mem::write(Maddr::new(at + 8), &((ns % 1_000_000_000) as u32));
-    // wc_sec_hi follows wc_nsec in the 64-bit layout and sits in arch_shared_info in the 32-bit one.
-    if !compat {
-        mem::write(Maddr::new(at + 12), &((seconds >> 32) as u32));
-    }
+    mem::write(Maddr::new(base + high), &((seconds >> 32) as u32));
     fence(Ordering::SeqCst);
     mem::write(Maddr::new(at), &version.wrapping_add(1));
 }
@@ -82,7 +84,8 @@ fn write_runstate(
     let mut record =
         VcpuRunstateInfo { state: state as i32, _pad: [0; 4], state_entry_time: entered.raw(), time: times };
     let flag = domain.runstate_update_flag.load(Ordering::Relaxed);
-    let entry_at = area.wrapping_add(8);
+    let compat = layout::is_compat(domain);
+    let entry_at = area.wrapping_add(if compat { 4 } else { 8 });
     // A guest that unmapped its own area only loses the update.
     let _ = (|| {
         if flag {
@@ -90,7 +93,11 @@ fn write_runstate(
             guest_access::write(domain, space, Gva::new(entry_at), &record.state_entry_time)?;
             fence(Ordering::SeqCst);
         }
-        guest_access::copy_out(domain, space, Gva::new(area), record.as_bytes())?;
+        if compat {
+            guest_access::write(domain, space, Gva::new(area), &CompatVcpuRunstateInfo::from(record))?;
+        } else {
+            guest_access::write(domain, space, Gva::new(area), &record)?;
+        }
         fence(Ordering::SeqCst);
         if flag {
             guest_access::write(domain, space, Gva::new(entry_at), &entered.raw())?;

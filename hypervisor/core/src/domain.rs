@@ -101,7 +101,7 @@ pub struct Domain {
     pub tsc_offset: AtomicU64,
     /// Devices of the hardware domain.
     pub hardware: Once<crate::hardware::HardwareState>,
-    /// 32-bit guest (fixed by the first hypercall's width for shared_info's layout).
+    /// Memory shared with the guest has the 32-bit layout; see [`crate::layout`].
     pub is_32bit: AtomicBool,
     /// When it was created, for uptime.
     pub created: radon_addr::Ns,

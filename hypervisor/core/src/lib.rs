@@ -22,6 +22,7 @@ pub mod hardware;
 pub mod hypercall;
 pub mod hypercall_page;
 pub mod inject;
+pub mod layout;
 pub mod machine;
 pub mod msr;
 pub mod params;

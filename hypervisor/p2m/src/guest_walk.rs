@@ -82,8 +82,8 @@ const US: u64 = 1 << 2;
 const PS: u64 = 1 << 7;
 const NX: u64 = 1 << 63;
 const ADDR: u64 = 0x000f_ffff_ffff_f000;
-/// Bits 63:52, 8:5 and 2:1.
-const PDPTE_RESERVED: u64 = 0xfff0_0000_0000_01e6;
+/// Bits 63:52, 8:6 and 2:1. Bit 5 is reserved too, but QEMU sets it (it marks every level as accessed).
+const PDPTE_RESERVED: u64 = 0xfff0_0000_0000_01c6;
 
 const PF_PRESENT: u32 = 1;
 const PF_WRITE: u32 = 1 << 1;

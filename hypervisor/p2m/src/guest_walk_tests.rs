@@ -143,11 +143,13 @@ fn pae_has_four_pointers_without_rights() {
         (0x2000 + 6 * 8, 0x8_0000_0000 | PS | P | US),
         (0x3000 + 7 * 8, 0xf_0000_0000 | ALL),
         (0x1020 + 2 * 8, 0x2000 | ALL),
+        (0x1020 + 8, 0x2000 | P | 1 << 5),
     ]);
     assert_eq!(m.walk(&r, 0xffff_ffff_c0a0_7123, Access::WRITE.by(true)), Ok((0xf_0000_0123, 0)));
     assert_eq!(m.walk(&r, 0xc0c1_2345, Access::READ.by(true)), Ok((0x8_0001_2345, 9)));
     assert_eq!(m.walk(&r, 0xc0c1_2345, Access::WRITE), fault(3));
     assert_eq!(m.walk(&r, 0x80a0_7123, Access::READ), fault(9), "RW and US of a pointer are reserved");
+    assert_eq!(m.walk(&r, 0x40a0_7123, Access::READ), Ok((0xf_0000_0123, 0)), "marked as accessed");
     assert_eq!(m.walk(&r, 0x10, Access::READ), fault(0));
 }
 

@@ -12,7 +12,8 @@ use xen_abi::domctl::{
 
 use super::{Outcome, Result};
 use crate::domain::Domain;
-use crate::hypercall::{Caller, Width};
+use crate::hypercall::Caller;
+use crate::layout;
 
 /// Frames in one call (Xen's limit).
 const MOST: u64 = 1024;
@@ -23,7 +24,7 @@ pub fn get(caller: &Caller<'_>, domain: &Arc<Domain>, op: &Domctl) -> Result {
     if list.num > MOST {
         return Err(Errno::E2BIG);
     }
-    let width = if caller.width == Width::Long { 8 } else { 4 };
+    let width = if layout::is_compat(caller.domain) { 4 } else { 8 };
     let mut words = alloc::vec![0u8; list.num as usize * width];
     caller.copy_in(list.array.raw(), &mut words)?;
     {

@@ -13,7 +13,7 @@ use xen_abi::domctl::{
 use super::{Outcome, Result, not_myself};
 use crate::domain::{Domain, Dying};
 use crate::hypercall::Caller;
-use crate::{clock, domains, hypercall_page, run};
+use crate::{clock, domains, hypercall_page, layout, run};
 
 pub fn call(caller: &mut Caller<'_>, domain: &Arc<Domain>, op: &mut Domctl) -> Result {
     match op.cmd {
@@ -29,6 +29,9 @@ pub fn call(caller: &mut Caller<'_>, domain: &Arc<Domain>, op: &mut Domctl) -> R
         d::XEN_DOMCTL_HYPERCALL_INIT => {
             let gfn = Gfn::new(op.payload::<DomctlHypercallInit>().gmfn);
             hypercall_page::fill(domain, gfn.gpa().raw())?;
+            if Arc::ptr_eq(caller.domain, domain) {
+                layout::latch(domain, caller.context.backend.mode());
+            }
             Ok(Outcome::Done)
         }
         d::XEN_DOMCTL_SETTIMEOFFSET => {

@@ -10,7 +10,7 @@ use radon_vapic::{MSR_APIC_BASE, MSR_TSC_DEADLINE, MSR_X2APIC_FIRST, MSR_X2APIC_
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
-use crate::{apic, hypercall_page, inject};
+use crate::{apic, hypercall_page, inject, layout};
 
 /// Numbers of the MSRs that guests touch (APM vol. 2, appendix A).
 mod number {
@@ -238,7 +238,10 @@ fn write(
                 return Err(Fault);
             }
         }
-        hypercall_page::MSR => return hypercall_page::fill(domain, value).map_err(|_| Fault),
+        hypercall_page::MSR => {
+            hypercall_page::fill(domain, value).map_err(|_| Fault)?;
+            layout::latch(domain, context.backend.mode());
+        }
         // Microcode updates, counters and machine-check banks are not the guest's; writes vanish.
         0x79
         | number::MICROCODE_REVISION

@@ -1,5 +1,6 @@
 //! `HYPERVISOR_hvm_op` (34): parameters, the event upcall vector, guest time.
 
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use radon_addr::VcpuId;
@@ -15,7 +16,7 @@ use xen_abi::hvm_op::{
 
 use super::{Caller, OK, Reply};
 use crate::domain::Domain;
-use crate::run;
+use crate::{layout, run};
 
 /// `args`: sub-operation, pointer.
 pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
@@ -70,6 +71,9 @@ fn set_param(caller: &mut Caller<'_>, arg: u64) -> Reply {
     }
     if p.index == HVM_PARAM_CALLBACK_IRQ {
         set_callback(&domain, p.value);
+        if Arc::ptr_eq(&domain, caller.domain) {
+            layout::latch(&domain, caller.context.backend.mode());
+        }
     }
     if !domain.params.lock().set(p.index, p.value) {
         return Err(Errno::EINVAL);

@@ -125,8 +125,8 @@ impl Caller<'_> {
 /// Entry from the exit handler.
 pub fn dispatch(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
     let mode = context.backend.mode();
-    if mode == Mode::Real || context.backend.cpl() != 0 {
-        // User mode gets -EPERM, real mode cannot pass arguments: as Xen answers.
+    if context.backend.cpl() != 0 {
+        // As Xen answers. Real mode may call, by linear addresses.
         context.backend.set_gpr(Gpr::Rax, Errno::EPERM.to_ret() as u64);
         exits::advance(domain, vcpu, context, radon_decode::Kind::Vmmcall);
         return;

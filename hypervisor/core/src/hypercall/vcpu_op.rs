@@ -6,12 +6,13 @@ use core::sync::atomic::Ordering;
 use radon_addr::{Gfn, Maddr, PAGE_SIZE, VcpuId};
 use radon_hw::time;
 use xen_abi::Errno;
+use xen_abi::compat::CompatVcpuRunstateInfo;
 use xen_abi::vcpu::{
-    VCPU_SSHOTTMR_FUTURE, VCPUOP_DOWN, VCPUOP_GET_PHYSID, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_INITIALISE,
-    VCPUOP_IS_UP, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_VCPU_INFO,
-    VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, VCPUOP_SEND_NMI, VCPUOP_SET_PERIODIC_TIMER,
-    VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_PERIODIC_TIMER, VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP,
-    VcpuHvmContext, VcpuRegisterVcpuInfo, VcpuRunstateInfo, VcpuSetPeriodicTimer, VcpuSetSingleshotTimer,
+    VCPUOP_DOWN, VCPUOP_GET_PHYSID, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_INITIALISE, VCPUOP_IS_UP,
+    VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_VCPU_INFO, VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA,
+    VCPUOP_SEND_NMI, VCPUOP_SET_PERIODIC_TIMER, VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_PERIODIC_TIMER,
+    VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP, VcpuHvmContext, VcpuRegisterVcpuInfo, VcpuRunstateInfo,
+    VcpuSetPeriodicTimer, VcpuSetSingleshotTimer,
 };
 
 use super::{Answer, Caller, OK, Reply, Width};
@@ -59,7 +60,10 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
             let (state, entered, time) = vcpu.runstate.lock().at(time::now());
             let info =
                 VcpuRunstateInfo { state: state as i32, _pad: [0; 4], state_entry_time: entered.raw(), time };
-            caller.write(arg, &info)?;
+            match caller.width {
+                Width::Long => caller.write(arg, &info)?,
+                Width::Compat => caller.write(arg, &CompatVcpuRunstateInfo::from(info))?,
+            }
             OK
         }
         VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => {
@@ -112,10 +116,7 @@ fn set_singleshot(caller: &Caller<'_>, vcpu: &Arc<Vcpu>, own: bool, arg: u64) ->
         Width::Long => caller.read(arg)?,
         Width::Compat => caller.read::<xen_abi::compat::CompatVcpuSetSingleshotTimer>(arg)?.into(),
     };
-    if t.flags & VCPU_SSHOTTMR_FUTURE != 0 && t.timeout_abs_ns < time::now().raw() {
-        return Err(Errno::ETIME);
-    }
-    // A time in the past fires at once: the entry path looks at the deadline.
+    // A time in the past fires at once: the entry path looks at the deadline. Xen 4.17 does not look at the flags.
     vcpu.singleshot.store(t.timeout_abs_ns.min(NEVER - 1), Ordering::Relaxed);
     OK
 }

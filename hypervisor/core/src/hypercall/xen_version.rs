@@ -3,10 +3,11 @@
 //! The tools are built for one version; ours is theirs: 4.17.
 
 use xen_abi::Errno;
+use xen_abi::compat::CompatPlatformParameters;
 use xen_abi::features as f;
 use xen_abi::version::{self as v, CompileInfo, FeatureInfo, PlatformParameters};
 
-use super::{Answer, Caller, OK, Reply};
+use super::{Answer, Caller, OK, Reply, Width};
 use crate::machine;
 
 /// Major and minor version of the ABI served.
@@ -41,7 +42,11 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
             OK
         }
         v::XENVER_PLATFORM_PARAMETERS => {
-            caller.write(arg, &PlatformParameters { virt_start: VIRT_START })?;
+            match caller.width {
+                Width::Long => caller.write(arg, &PlatformParameters { virt_start: VIRT_START })?,
+                // Only 32-bit PV domains have such a hole.
+                Width::Compat => caller.write(arg, &CompatPlatformParameters { virt_start: 0 })?,
+            }
             OK
         }
         v::XENVER_GET_FEATURES => features(caller, arg),

@@ -16,6 +16,8 @@ unsafe extern "C" {
     fn entry32();
     fn entry_flat32();
     fn entry_pae32();
+    fn entry_serve32();
+    fn entry_real16();
     fn entry_compat();
     fn entry_halt();
     fn entry_count();
@@ -80,6 +82,10 @@ pub enum Entry {
     Pae32,
     /// The same in the compatibility mode of 64-bit mode.
     Compat,
+    /// Makes hypercalls from 32-bit mode without paging (stock Xen cannot follow PAE tables that QEMU marked), as the mailbox asks.
+    Serve32,
+    /// Makes a hypercall from real mode, and shuts down with reason 1 if it succeeds.
+    Real16,
     /// Halts with interrupts off.
     Halt,
     /// Counts in a 32-bit word at [`mailbox::DATA`](crate::mailbox::DATA) for ever.
@@ -95,6 +101,8 @@ impl Entry {
             Self::Flat32 => entry_flat32,
             Self::Pae32 => entry_pae32,
             Self::Compat => entry_compat,
+            Self::Serve32 => entry_serve32,
+            Self::Real16 => entry_real16,
             Self::Halt => entry_halt,
             Self::Count => entry_count,
             Self::TripleFault => entry_triple_fault,

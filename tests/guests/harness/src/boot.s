@@ -319,6 +319,10 @@ entry_flat32:
 .global entry_pae32
 entry_pae32:
     movl $0x9000, %esp
+    call enter_pae
+    call calls32
+
+enter_pae:
     call fill_page_directories
     movl $0x7000, %edi
     movl $page_pds + 1, %eax
@@ -336,7 +340,96 @@ entry_pae32:
     movl %cr0, %eax
     orl $0x80010000, %eax
     movl %eax, %cr0
-    call calls32
+    ret
+
+# Makes the hypercalls that its maker asks for through the mailbox: number at 24, arguments at 32 (8 bytes each), result at
+# 80; counters of calls and replies at 16 and 20. Number -1 reads the 32-bit word at the first argument.
+.set mailbox, 0x1700000
+.global entry_serve32
+entry_serve32:
+    movl $0x9000, %esp
+    xorl %eax, %eax
+    xorl %ecx, %ecx
+    cpuid
+    movl %ebx, 0x6200
+2:  movl mailbox + 16, %eax
+    cmpl mailbox + 20, %eax
+    jne 3f
+    movl $29, %eax                      # yield
+    xorl %ebx, %ebx
+    call hypercall32
+    jmp 2b
+3:  movl mailbox + 24, %eax
+    movl mailbox + 32, %ebx
+    movl mailbox + 40, %ecx
+    movl mailbox + 48, %edx
+    movl mailbox + 56, %esi
+    movl mailbox + 64, %edi
+    movl mailbox + 72, %ebp
+    cmpl $-1, %eax
+    je 4f
+    call hypercall32
+    jmp 5f
+4:  movl (%ebx), %eax
+5:  movl %eax, mailbox + 80
+    movl $0, mailbox + 84
+    movl mailbox + 16, %eax
+    movl %eax, mailbox + 20
+    jmp 2b
+
+# Asks for the version in real mode; shuts down with 1 (reboot) if the answer is right, else with 0.
+.global entry_real16
+entry_real16:
+    movl $0x7000, %esp
+    movl $real16_start, %esi
+    movl $0x8000, %edi
+    movl $real16_end - real16_start, %ecx
+    rep movsb
+    lgdt real16_gdt_pointer
+    ljmp $0x08, $0x8000
+.code16
+real16_start:
+    movl %cr0, %eax
+    andb $0xfe, %al
+    movl %eax, %cr0
+    ljmp $0, $0x8000 + 2f - real16_start
+2:  xorw %ax, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    xorl %eax, %eax
+    xorl %ecx, %ecx
+    cpuid
+    movl %ebx, %ebp
+    movl $0, 0x6100
+    movl $17, %eax
+    xorl %ebx, %ebx
+    xorl %ecx, %ecx
+    call 4f
+    cmpl $0x00040011, %eax
+    jne 3f
+    movl $1, 0x6100
+3:  movl $29, %eax
+    movl $2, %ebx
+    movl $0x6100, %ecx
+    call 4f
+5:  hlt
+    jmp 5b
+4:  cmpl $0x756e6547, %ebp              # "Genu"
+    je 6f
+    vmmcall
+    ret
+6:  vmcall
+    ret
+real16_end:
+.code32
+.balign 8
+real16_gdt:
+    .quad 0
+    .quad 0x00009b000000ffff            # 16-bit code
+real16_gdt_pointer:
+    .word 15
+    .long real16_gdt
 
 .global entry_compat
 entry_compat:

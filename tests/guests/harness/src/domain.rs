@@ -36,6 +36,8 @@ pub struct Config {
     pub flags: u32,
     /// Highest version of its grant table.
     pub grant_version: u32,
+    /// Highest event channel it may have, -1 for all that its ABI names.
+    pub max_port: i32,
     /// Frames its grant table may have.
     pub grant_frames: i32,
     /// Whether this image is copied into it.
@@ -50,6 +52,7 @@ impl Default for Config {
             entry: boot::image().entry,
             flags: XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP,
             grant_version: 2,
+            max_port: 1023,
             grant_frames: 8,
             image: true,
         }
@@ -71,7 +74,7 @@ pub fn create_bare(config: &Config) -> Result<u16> {
         handle: *b"verdict-guest-16",
         flags: config.flags,
         max_vcpus: config.vcpus,
-        max_evtchn_port: 1023,
+        max_evtchn_port: config.max_port as u32,
         max_grant_frames: config.grant_frames,
         max_maptrack_frames: 8,
         grant_opts: config.grant_version,

@@ -7,6 +7,7 @@ use super::{Answer, Caller, OK, Reply};
 
 mod acquire_resource;
 mod add_to_physmap;
+mod exchange;
 mod memory_map;
 mod reservation;
 
@@ -27,6 +28,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
         m::XENMEM_POPULATE_PHYSMAP | m::XENMEM_INCREASE_RESERVATION | m::XENMEM_DECREASE_RESERVATION => {
             reservation::call(caller, op, start, arg)
         }
+        m::XENMEM_EXCHANGE => exchange::call(caller, start, arg),
         m::XENMEM_ADD_TO_PHYSMAP => add_to_physmap::one(caller, start, arg),
         m::XENMEM_ADD_TO_PHYSMAP_BATCH => add_to_physmap::batch(caller, start, arg),
         m::XENMEM_REMOVE_FROM_PHYSMAP => add_to_physmap::remove(caller, arg),

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use radon_addr::Gfn;
 use radon_frames::{ClaimError, frames};
 use xen_abi::Errno;
+use xen_abi::compat::CompatPodTarget;
 use xen_abi::memory::{
     MemoryDomain, MemoryReservation, PodTarget, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION,
     XENMEM_MAXIMUM_RESERVATION, XENMEM_POPULATE_PHYSMAP, XENMEM_SET_POD_TARGET, XENMEMF_POPULATE_ON_DEMAND,
@@ -20,6 +21,11 @@ use crate::{physmap, pod};
 /// Largest extent a guest may ask of itself (2 MiB) and the toolstack for another (1 GiB).
 const OWN_MAX_ORDER: u32 = 9;
 const PRIVILEGED_MAX_ORDER: u32 = 18;
+
+/// Largest extent that the caller may name.
+pub fn max_order(caller: &Caller<'_>) -> u32 {
+    if caller.domain.privileged() { PRIVILEGED_MAX_ORDER } else { OWN_MAX_ORDER }
+}
 
 /// The reservation structure by the caller's width.
 fn read_reservation(caller: &Caller<'_>, arg: u64) -> Result<MemoryReservation, Errno> {
@@ -45,8 +51,7 @@ pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
         return Ok(Answer::Done(start as i64));
     }
     let Ok(domain) = caller.target(r.domid) else { return Ok(Answer::Done(start as i64)) };
-    let max_order = if caller.domain.privileged() { PRIVILEGED_MAX_ORDER } else { OWN_MAX_ORDER };
-    if r.extent_order > max_order {
+    if r.extent_order > max_order(caller) {
         return Ok(Answer::Done(start as i64));
     }
     let mut i = start;
@@ -158,7 +163,10 @@ pub fn query(caller: &mut Caller<'_>, op: u32, arg: u64) -> Reply {
 /// `XENMEM_{set,get}_pod_target`.
 pub fn pod_target(caller: &mut Caller<'_>, op: u32, arg: u64) -> Reply {
     caller.require_privilege()?;
-    let mut t: PodTarget = caller.read(arg)?;
+    let mut t: PodTarget = match caller.width {
+        Width::Long => caller.read(arg)?,
+        Width::Compat => caller.read::<CompatPodTarget>(arg)?.into(),
+    };
     let domain = caller.target(t.domid)?;
     if op == XENMEM_SET_POD_TARGET {
         if t.target_pages > u64::from(frames().domain(domain.id).max_pages) {
@@ -170,6 +178,9 @@ pub fn pod_target(caller: &mut Caller<'_>, op: u32, arg: u64) -> Reply {
     }
     t.tot_pages = u64::from(frames().domain(domain.id).tot_pages);
     (t.pod_cache_pages, t.pod_entries) = pod::counts(&domain);
-    caller.write(arg, &t)?;
+    match caller.width {
+        Width::Long => caller.write(arg, &t)?,
+        Width::Compat => caller.write(arg, &CompatPodTarget::from(t))?,
+    }
     OK
 }

@@ -1,6 +1,7 @@
 //! The promises, by theme.
 
 mod apic;
+mod compat;
 mod cpuid;
 mod domains;
 mod events;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Test> {
         smp::TESTS,
         toolstack::TESTS,
         domains::TESTS,
+        compat::TESTS,
         sched::TESTS,
         isolation::TESTS,
     ]
