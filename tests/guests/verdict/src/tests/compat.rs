@@ -119,7 +119,7 @@ impl Guest {
                 );
                 let args = [EVTCHNOP_ALLOC_UNBOUND, Self::at(8 * u64::from(i)), 0, 0, 0, 0];
                 let entry = CompatMulticallEntry { op: HYPERVISOR_EVENT_CHANNEL_OP, result: 77, args };
-                self.put(8 * u64::from(list) + 32 * u64::from(i), &entry);
+                self.put(8 * list + 32 * u64::from(i), &entry);
             }
             ensure_eq!(self.raw(HYPERVISOR_MULTICALL, [Self::at(8 * list), n, 0, 0, 0])?, 0, "multicall");
             for i in 0..u64::from(n) {
