@@ -4,9 +4,11 @@
 use alloc::boxed::Box;
 
 use radon_addr::{Maddr, Mfn, Ns};
-use radon_cpu::{Backend, Event};
+use radon_cpu::Event;
 use radon_frames::frames;
 use radon_hw::fpu::FpuState;
+
+use crate::processor::Processor;
 
 /// Frames of the hypervisor's heap, freed when dropped.
 pub struct OwnedFrames {
@@ -31,7 +33,7 @@ impl Drop for OwnedFrames {
 /// Register state of one vCPU.
 pub struct Context {
     /// The processor half.
-    pub backend: Box<dyn Backend>,
+    pub backend: Processor,
     /// The frame of its control structure; dropped after the back end.
     pub control_frame: OwnedFrames,
     /// Extended state (x87, SSE, AVX).

@@ -19,6 +19,7 @@ use xen_abi::Errno;
 
 use crate::context::{Context, FetchMemo, Msrs, OwnedFrames};
 use crate::domain::{Config, Domain, Parts};
+use crate::processor::Processor;
 use crate::vcpu::Vcpu;
 use crate::{clock, domains, machine, run};
 
@@ -148,7 +149,7 @@ fn new_vcpu(domain: &Arc<Domain>, id: VcpuId, ports: Option<Maddr>) -> Result<Vc
     let backend = SvmVcpu::new(svm, vmcb.maddr(), ports.unwrap_or(maps.ports), maps.msrs, root.maddr())
         .ok_or(Errno::ENOMEM)?;
     let context = Context {
-        backend: Box::new(backend),
+        backend: Processor::Svm(backend),
         control_frame: OwnedFrames::new(vmcb, 0),
         fpu: Box::new(FpuState::new()),
         xcr0: 1,

@@ -28,6 +28,7 @@ pub mod msr;
 pub mod params;
 pub mod physmap;
 pub mod pod;
+pub mod processor;
 pub mod run;
 pub mod runstate;
 pub mod shutdown;

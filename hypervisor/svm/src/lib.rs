@@ -144,6 +144,7 @@ impl SvmVcpu {
 }
 
 impl Backend for SvmVcpu {
+    #[inline]
     fn run(&mut self) -> Exit {
         let taken = ASIDS.this().ensure(&mut self.asid, self.machine.asids);
         if taken != Taken::Same {
@@ -160,6 +161,7 @@ impl Backend for SvmVcpu {
         })
     }
 
+    #[inline]
     fn gpr(&self, r: Gpr) -> u64 {
         let g = &self.regs;
         match r {
@@ -182,6 +184,7 @@ impl Backend for SvmVcpu {
         }
     }
 
+    #[inline]
     fn set_gpr(&mut self, r: Gpr, v: u64) {
         let g = &mut self.regs;
         match r {
@@ -204,19 +207,24 @@ impl Backend for SvmVcpu {
         }
     }
 
+    #[inline]
     fn rip(&self) -> u64 {
         self.vmcb.rip()
     }
+    #[inline]
     fn set_rip(&mut self, rip: u64) {
         self.vmcb.set_rip(rip);
     }
+    #[inline]
     fn rflags(&self) -> u64 {
         self.vmcb.rflags()
     }
+    #[inline]
     fn set_rflags(&mut self, v: u64) {
         self.vmcb.set_rflags(v | 2);
     }
 
+    #[inline]
     fn control(&self, c: Control) -> u64 {
         let v = &self.vmcb;
         match c {
@@ -240,6 +248,7 @@ impl Backend for SvmVcpu {
         }
     }
 
+    #[inline]
     fn set_control(&mut self, c: Control, x: u64) {
         let v = &mut self.vmcb;
         match c {
@@ -263,48 +272,60 @@ impl Backend for SvmVcpu {
         }
     }
 
+    #[inline]
     fn segment(&self, s: SegmentReg) -> Segment {
         self.vmcb.segment(segment_offset(s))
     }
+    #[inline]
     fn set_segment(&mut self, s: SegmentReg, value: Segment) {
         if s == SegmentReg::Ss {
             self.vmcb.set_cpl(value.dpl());
         }
         self.vmcb.set_segment(segment_offset(s), value);
     }
+    #[inline]
     fn descriptor_table(&self, which: Descriptor) -> (u64, u32) {
         let s = self.vmcb.segment(table_offset(which));
         (s.base, s.limit)
     }
+    #[inline]
     fn set_descriptor_table(&mut self, which: Descriptor, base: u64, limit: u32) {
         self.vmcb.set_segment(table_offset(which), Segment { selector: 0, attributes: 0, limit, base });
     }
 
+    #[inline]
     fn next_rip(&self) -> Option<u64> {
         self.machine.saves_next_rip.then(|| self.vmcb.next_rip()).filter(|&n| n != 0)
     }
+    #[inline]
     fn fetched_bytes(&self) -> ([u8; 15], usize) {
         if self.machine.decode_assists { self.vmcb.fetched() } else { ([0; 15], 0) }
     }
+    #[inline]
     fn interrupt_shadow(&self) -> bool {
         self.vmcb.interrupt_shadow() & 1 != 0
     }
+    #[inline]
     fn clear_interrupt_shadow(&mut self) {
         let s = self.vmcb.interrupt_shadow();
         if s & 1 != 0 {
             self.vmcb.set_interrupt_shadow(s & !1);
         }
     }
+    #[inline]
     fn inject(&mut self, event: Event) {
         self.vmcb.set_event_inject(exitcode::encode_event(event));
     }
+    #[inline]
     fn injecting(&self) -> bool {
         self.vmcb.event_inject() & (1 << 31) != 0
     }
+    #[inline]
     fn interrupted_event(&self) -> Option<Event> {
         exitcode::decode_event(self.vmcb.exit_int_info())
     }
 
+    #[inline]
     fn request_interrupt_window(&mut self, want: bool) {
         let has = self.vmcb.intercept1() & intercept1::VINTR != 0;
         if want == has {
@@ -322,39 +343,49 @@ impl Backend for SvmVcpu {
         }
     }
 
+    #[inline]
     fn set_nested_root(&mut self, root: Maddr) {
         self.vmcb.set_nested_cr3(root.raw());
         self.asid.invalidate();
     }
+    #[inline]
     fn flush_tlb(&mut self) {
         self.asid.invalidate();
     }
+    #[inline]
     fn set_tsc_offset(&mut self, offset: u64) {
         self.vmcb.set_tsc_offset(offset);
     }
+    #[inline]
     fn tsc_offset(&self) -> u64 {
         self.vmcb.tsc_offset()
     }
+    #[inline]
     fn set_tpr_class(&mut self, class: u8) {
         let v = self.vmcb.vintr();
         if v & 0xff != u64::from(class & 15) {
             self.vmcb.set_vintr(v & !0xff | u64::from(class & 15));
         }
     }
+    #[inline]
     fn tpr_class(&self) -> u8 {
         (self.vmcb.vintr() & 15) as u8
     }
+    #[inline]
     fn migrated(&mut self) {
         self.vmcb.mark_dirty();
         self.asid.invalidate();
     }
+    #[inline]
     fn set_port_maps(&mut self, io_bitmap: Maddr) {
         self.vmcb.set_iopm(io_bitmap.raw());
     }
+    #[inline]
     fn overhead_pages(&self) -> usize {
         1
     }
     // Read at every exit: fewer loads than by way of the segments.
+    #[inline]
     fn mode(&self) -> Mode {
         let cs = self.vmcb.segment(segment_offset(SegmentReg::Cs));
         if self.vmcb.cr0() & 1 == 0 {
@@ -367,6 +398,7 @@ impl Backend for SvmVcpu {
             Mode::Protected16
         }
     }
+    #[inline]
     fn cpl(&self) -> u8 {
         self.vmcb.cpl()
     }

@@ -74,27 +74,31 @@ fn exception(
 
 /// Steps over the intercepted instruction. Where the processor does not save the next RIP, its bytes are read and their
 /// length computed. A guest that changed the bytes meanwhile gets `#GP`; one whose code page is gone, a page fault.
-pub fn advance(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, kind: Kind) {
+#[inline]
+pub fn advance(domain: &Arc<Domain>, _vcpu: &Arc<Vcpu>, context: &mut Context, kind: Kind) {
     if let Some(next) = context.backend.next_rip() {
         retire(context, next);
         return;
     }
-    match instruction_length(domain, context, kind) {
+    let mode = context.backend.mode();
+    match instruction_length(domain, context, kind, mode) {
         Some(length) => {
-            let next = next_rip(context, length);
+            let next = after(context, mode, length);
             retire(context, next);
         }
-        None => {
-            let _ = vcpu;
-            context.raise(Event::PROTECTION);
-        }
+        None => context.raise(Event::PROTECTION),
     }
 }
 
 /// RIP after an instruction of `length` bytes, wrapped to the width of the code segment.
 pub fn next_rip(context: &Context, length: u8) -> u64 {
+    after(context, context.backend.mode(), length)
+}
+
+#[inline]
+fn after(context: &Context, mode: Mode, length: u8) -> u64 {
     let next = context.backend.rip().wrapping_add(u64::from(length));
-    if context.backend.mode() == Mode::Long { next } else { next & 0xffff_ffff }
+    if mode == Mode::Long { next } else { next & 0xffff_ffff }
 }
 
 /// An emulated instruction is complete: RIP moves on, the STI/MOV SS shadow ends, a single step traps.
@@ -115,7 +119,12 @@ pub fn retire(context: &mut Context, next: u64) {
 
 /// The mode in the decoder's terms.
 pub fn decode_mode(context: &Context) -> radon_decode::Mode {
-    match context.backend.mode() {
+    width_of(context.backend.mode())
+}
+
+#[inline]
+fn width_of(mode: Mode) -> radon_decode::Mode {
+    match mode {
         Mode::Long => radon_decode::Mode::Bits64,
         Mode::Protected32 => radon_decode::Mode::Bits32,
         Mode::Real | Mode::Protected16 => radon_decode::Mode::Bits16,
@@ -123,29 +132,33 @@ pub fn decode_mode(context: &Context) -> radon_decode::Mode {
 }
 
 /// Linear address of the instruction.
-fn linear_rip(context: &Context) -> u64 {
+#[inline]
+fn linear_rip(context: &Context, mode: Mode) -> u64 {
     let rip = context.backend.rip();
-    if context.backend.mode() == Mode::Long {
+    if mode == Mode::Long {
         rip
     } else {
         context.backend.segment(SegmentReg::Cs).base.wrapping_add(rip) & 0xffff_ffff
     }
 }
 
-fn instruction_length(domain: &Domain, context: &mut Context, kind: Kind) -> Option<u8> {
-    let mode = decode_mode(context);
-    if let Some(length) = by_memo(domain, context, kind, mode) {
-        return Some(length);
-    }
+#[inline]
+fn instruction_length(domain: &Domain, context: &mut Context, kind: Kind, mode: Mode) -> Option<u8> {
+    by_memo(domain, context, kind, mode).or_else(|| by_walk(domain, context, kind, mode))
+}
+
+#[cold]
+fn by_walk(domain: &Domain, context: &mut Context, kind: Kind, mode: Mode) -> Option<u8> {
     let (bytes, n) = fetch(domain, context);
-    length_of(kind, bytes.get(..n)?, mode).ok()
+    length_of(kind, bytes.get(..n)?, width_of(mode)).ok()
 }
 
 /// Reads the instruction through the memo of the last fetch. Whatever lies there counts only if it is the very
 /// instruction that the exit reported; otherwise the full walk decides.
-fn by_memo(domain: &Domain, context: &Context, kind: Kind, mode: radon_decode::Mode) -> Option<u8> {
+#[inline]
+fn by_memo(domain: &Domain, context: &Context, kind: Kind, mode: Mode) -> Option<u8> {
     let memo = &context.fetch;
-    let linear = linear_rip(context);
+    let linear = linear_rip(context, mode);
     let offset = linear & 0xfff;
     if memo.page != linear >> PAGE_SHIFT
         || offset > 0xff0
@@ -160,7 +173,7 @@ fn by_memo(domain: &Domain, context: &Context, kind: Kind, mode: radon_decode::M
     }
     let at = radon_addr::Maddr::new(memo.maddr?.raw() + offset);
     let word = mem::read::<u64>(at).to_le_bytes();
-    length_of(kind, &word, mode).ok()
+    length_of(kind, &word, width_of(mode)).ok()
 }
 
 /// Reads up to 15 bytes at RIP and remembers the page.
@@ -171,7 +184,7 @@ pub fn fetch(domain: &Domain, context: &mut Context) -> ([u8; 15], usize) {
     }
     let mut bytes = [0; 15];
     let space = AddressSpace::of(context);
-    let linear = linear_rip(context);
+    let linear = linear_rip(context, context.backend.mode());
     let generation = domain.tlb_generation.load(core::sync::atomic::Ordering::SeqCst);
     let (n, first) = guest_access::fetch(domain, &space, Gva::new(linear), &mut bytes);
     context.fetch = FetchMemo {

@@ -153,12 +153,21 @@ fn finish(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, width: 
 const LONG_ARGS: [Gpr; 6] = [Gpr::Rdi, Gpr::Rsi, Gpr::Rdx, Gpr::R10, Gpr::R8, Gpr::R9];
 const COMPAT_ARGS: [Gpr; 6] = [Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi, Gpr::Rdi, Gpr::Rbp];
 
+/// Number and arguments. Every register is named in the source, so that reading it is one load.
 fn arguments(context: &Context, width: Width) -> (u64, [u64; 6]) {
-    let (regs, mask) = match width {
-        Width::Long => (LONG_ARGS, u64::MAX),
-        Width::Compat => (COMPAT_ARGS, 0xffff_ffff),
-    };
-    (context.backend.gpr(Gpr::Rax) & mask, regs.map(|r| context.backend.gpr(r) & mask))
+    let b = &context.backend;
+    let number = b.gpr(Gpr::Rax);
+    match width {
+        Width::Long => {
+            let [a0, a1, a2, a3, a4, a5] = LONG_ARGS;
+            (number, [b.gpr(a0), b.gpr(a1), b.gpr(a2), b.gpr(a3), b.gpr(a4), b.gpr(a5)])
+        }
+        Width::Compat => {
+            let [a0, a1, a2, a3, a4, a5] = COMPAT_ARGS;
+            let args = [b.gpr(a0), b.gpr(a1), b.gpr(a2), b.gpr(a3), b.gpr(a4), b.gpr(a5)];
+            (number & 0xffff_ffff, args.map(|a| a & 0xffff_ffff))
+        }
+    }
 }
 
 fn set_arguments(context: &mut Context, width: Width, args: [u64; 6]) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Once};
 
 use radon_addr::{CpuId, DomId, Gfn, Gpa, Maddr, Mfn, Port, VcpuId};
 use radon_core::domain::{Config, Domain, Dying};
+use radon_core::processor::Processor;
 use radon_core::{create, destroy, domains, machine, physmap, run};
 use radon_evtchn::State;
 use radon_frames::{Contents, FrameAllocator, Kind as FrameKind, frames};
@@ -149,7 +150,7 @@ fn build_domain(id: DomId, hardware: bool) -> Arc<Domain> {
     let domain = create::create(id, config, [0; 16], policy).unwrap();
     create::create_vcpus(&domain, VCPUS, None).unwrap();
     for v in domain.vcpus() {
-        v.context.lock().backend = Box::new(FakeBackend::new());
+        v.context.lock().backend = Processor::Other(Box::new(FakeBackend::new()));
     }
     domain.vcpu(VcpuId::new(0)).unwrap().set_up(true);
     frames().set_max_pages(id, MAX_PAGES);
