@@ -7,6 +7,8 @@ use radon_addr::{Gva, Maddr, Ns};
 use radon_hw::{mem, time};
 use xen_abi::compat::{CompatArchSharedInfo, CompatSharedInfo, CompatVcpuRunstateInfo};
 use xen_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
+use xen_abi::xen::{VcpuTimeInfo, XEN_PVCLOCK_TSC_STABLE_BIT};
+use zerocopy::FromZeros;
 
 use crate::context::Context;
 use crate::domain::Domain;
@@ -24,24 +26,55 @@ const WALL_CLOCK_32: (u64, u64) = (
         as u64,
 );
 
-/// Writes the vCPU's clock record: guest time = system_time + (guest TSC - tsc_timestamp) scaled.
-pub fn publish(_domain: &Domain, vcpu: &Arc<Vcpu>, context: &Context) {
-    let Some(info) = vcpu.vcpu_info() else { return };
-    let record = Maddr::new(info.raw() + TIME_OFFSET);
+/// Writes the vCPU's clock record where the guest looks for it: in `vcpu_info`, and in the area it registered.
+pub fn publish(domain: &Domain, vcpu: &Arc<Vcpu>, context: &Context) {
+    let record = record(context);
+    if let Some(info) = vcpu.vcpu_info() {
+        write_record(Maddr::new(info.raw() + TIME_OFFSET), record);
+    }
+    let area = vcpu.time_area.load(Ordering::Relaxed);
+    if area != 0 {
+        copy_record(domain, &AddressSpace::of(context), area, record);
+    }
+}
+
+/// The clock now: guest time = system_time + (guest TSC - tsc_timestamp) scaled.
+fn record(context: &Context) -> VcpuTimeInfo {
     let scale = time::scale();
     let (now, tsc) = time::now_and_tsc();
-    let version = mem::read::<u32>(record) | 1;
-    mem::write(record, &version);
+    VcpuTimeInfo {
+        tsc_timestamp: tsc.wrapping_add(context.backend.tsc_offset()),
+        system_time: now.raw(),
+        tsc_to_system_mul: scale.mul,
+        tsc_shift: scale.shift,
+        // One TSC, one scale for all pCPUs.
+        flags: XEN_PVCLOCK_TSC_STABLE_BIT,
+        ..VcpuTimeInfo::new_zeroed()
+    }
+}
+
+/// An odd version says that the record is being written.
+fn write_record(at: Maddr, record: VcpuTimeInfo) {
+    let version = mem::read::<u32>(at) | 1;
+    mem::write(at, &version);
     fence(Ordering::SeqCst);
-    let at = |o: u64| Maddr::new(record.raw() + o);
-    mem::write(at(8), &tsc.wrapping_add(context.backend.tsc_offset()));
-    mem::write(at(16), &now.raw());
-    mem::write(at(24), &scale.mul);
-    mem::write(at(28), &scale.shift);
-    // XEN_PVCLOCK_TSC_STABLE_BIT: one TSC, one scale for all pCPUs.
-    mem::write(at(29), &1u8);
+    mem::write(at, &VcpuTimeInfo { version, ..record });
     fence(Ordering::SeqCst);
-    mem::write(record, &version.wrapping_add(1));
+    mem::write(at, &version.wrapping_add(1));
+}
+
+/// The same in the guest's own memory, by an address that is the guest's affair: if it is bad, nothing is written.
+fn copy_record(domain: &Domain, space: &AddressSpace, area: u64, record: VcpuTimeInfo) {
+    let at = Gva::new(area);
+    let _ = (|| {
+        let version = guest_access::read::<u32>(domain, space, at)? | 1;
+        guest_access::write(domain, space, at, &version)?;
+        fence(Ordering::SeqCst);
+        guest_access::write(domain, space, at, &VcpuTimeInfo { version, ..record })?;
+        fence(Ordering::SeqCst);
+        guest_access::write(domain, space, at, &version.wrapping_add(1))?;
+        Ok::<(), xen_abi::Errno>(())
+    })();
 }
 
 /// Writes the wall clock (time of day at system time 0) of one domain.

@@ -31,7 +31,7 @@ pub fn table_frame(domain: &Arc<Domain>, index: u32, status: bool) -> Result<Mfn
 /// Where the domain has frame `index` of its table in its memory.
 pub fn frame_place(domain: &Domain, kind: TableKind, index: u32) -> Option<Gfn> {
     let mfn = domain.grants.lock().frame(kind, index, || None).ok()?;
-    domain.shared_places.lock().get(&mfn).copied()
+    physmap::shared_place(domain, mfn)
 }
 
 /// Most frames there can ever be.

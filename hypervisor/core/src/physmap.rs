@@ -171,6 +171,12 @@ pub fn place_referenced(domain: &Domain, gfn: Gfn, frame: FrameRef, kind: Kind) 
     Ok(())
 }
 
+/// Where the domain has a page of the hypervisor's (shared info, grant frames), if it still has it there.
+pub fn shared_place(domain: &Domain, mfn: Mfn) -> Option<Gfn> {
+    let place = domain.shared_places.lock().get(&mfn).copied();
+    place.filter(|gfn| domain.lookup(*gfn).is_some_and(|e| e.kind == Kind::XenShared && e.mfn == mfn))
+}
+
 /// Moves one page of the domain's own RAM to another gfn; what was there is released.
 pub fn relocate(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
     let old = {

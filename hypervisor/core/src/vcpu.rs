@@ -45,6 +45,8 @@ pub struct Vcpu {
     guest_generation: AtomicU64,
     /// Vector set by `HVMOP_set_evtchn_upcall_vector`, 0 = none.
     pub upcall_vector: AtomicU8,
+    /// Guest-virtual address of a second copy of the clock record (`VCPUOP_register_vcpu_time_memory_area`), 0 = none.
+    pub time_area: AtomicU64,
     /// Where `struct vcpu_info` lies in machine memory, 0 = nowhere yet.
     pub vcpu_info: AtomicU64,
     /// Reference to the page registered by `VCPUOP_register_vcpu_info`.
@@ -93,6 +95,7 @@ impl Vcpu {
             running_on: AtomicU32::new(NOWHERE),
             guest_generation: AtomicU64::new(NOT_IN_GUEST),
             upcall_vector: AtomicU8::new(0),
+            time_area: AtomicU64::new(0),
             vcpu_info: AtomicU64::new(0),
             vcpu_info_frame: SpinLock::new(rank::LIFECYCLE, None),
             waiting_for_startup: AtomicBool::new(true),

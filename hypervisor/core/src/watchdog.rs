@@ -8,7 +8,7 @@ use radon_hw::time;
 use xen_abi::Errno;
 use xen_abi::sched::SHUTDOWN_WATCHDOG;
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Dying};
 use crate::{domains, run, shutdown};
 
 /// Timers a domain may have.
@@ -81,13 +81,16 @@ pub fn check(now: Ns) {
     EARLIEST.store(u64::MAX, Ordering::SeqCst);
     for domain in domains::all() {
         for slot in &domain.watchdogs.0 {
-            let deadline = slot.load(Ordering::Acquire);
-            if deadline != 0 && deadline <= now.raw() {
-                slot.store(0, Ordering::Release);
+            let deadline = slot.load(Ordering::SeqCst);
+            if deadline == 0 || domain.dying() != Dying::No {
+                continue;
+            }
+            if deadline > now.raw() {
+                EARLIEST.fetch_min(deadline, Ordering::SeqCst);
+            // Unless it was armed anew this very moment.
+            } else if slot.compare_exchange(deadline, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 radon_hw::warn!("{} watchdog expired", domain.id);
                 shutdown::shutdown(&domain, SHUTDOWN_WATCHDOG as u8);
-            } else if deadline != 0 {
-                EARLIEST.fetch_min(deadline, Ordering::SeqCst);
             }
         }
     }

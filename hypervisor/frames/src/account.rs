@@ -120,7 +120,7 @@ impl FrameAllocator {
             return Err(ClaimError::Invalid);
         }
         let claim = target - now.tot_pages;
-        if u64::from(claim) > inner.free.saturating_sub(inner.claims) {
+        if u64::from(claim) > inner.free.saturating_sub(inner.claims + inner.floor()) {
             return Err(ClaimError::NoMemory);
         }
         counters.set(OUTSTANDING, claim);

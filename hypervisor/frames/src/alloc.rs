@@ -8,7 +8,7 @@ use crate::table::{Extent, Table};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use radon_addr::{DomId, Maddr, Mfn};
-use radon_hw::lock::{Guard, Rank, SpinLock};
+use radon_hw::lock::{Guard, SpinLock, rank};
 use radon_hw::mem;
 
 /// What the caller wants to find in a frame it is given.
@@ -85,6 +85,17 @@ pub(crate) struct Inner {
     pub(crate) dirty: u64,
 }
 
+impl Inner {
+    /// Free frames that guests' RAM leaves to the hypervisor (page tables, shared pages, heap): what one guest takes must not
+    /// keep another from running.
+    pub(crate) fn floor(&self) -> u64 {
+        (self.total / 256).min(FLOOR_MAX)
+    }
+}
+
+/// 4 MiB.
+const FLOOR_MAX: u64 = 1024;
+
 /// The frames of one machine.
 pub struct FrameAllocator {
     table_base: AtomicU64,
@@ -110,7 +121,7 @@ impl FrameAllocator {
         FrameAllocator {
             table_base: AtomicU64::new(0),
             extent: AtomicU64::new(0),
-            inner: SpinLock::new(Rank(80), inner),
+            inner: SpinLock::new(rank::FRAMES, inner),
             free: AtomicU64::new(0),
             total: AtomicU64::new(0),
             claims: AtomicU64::new(0),
@@ -310,7 +321,8 @@ impl FrameAllocator {
             return Err(AllocError::OverMax);
         }
         let from_claim = is_ram && domain.outstanding >= n;
-        if inner.claims + u64::from(n) > inner.free && !from_claim {
+        let floor = if is_ram { inner.floor() } else { 0 };
+        if inner.claims + u64::from(n) + floor > inner.free && !from_claim {
             return Err(AllocError::NoMemory);
         }
         Ok(())

@@ -214,6 +214,16 @@ fn exact_ranges_are_all_or_nothing() {
 }
 
 #[test]
+fn guests_leave_a_floor_to_the_hypervisor() {
+    let m = machine(&[0..2048], Contents::Zeroed);
+    m.frames.set_max_pages(A, 4096);
+    assert_eq!(m.frames.claim(A, 2041), Err(ClaimError::NoMemory));
+    assert_eq!((0..4096).take_while(|_| m.frames.alloc(ram(A, 0)).is_ok()).count(), 2040);
+    assert_eq!(m.frames.alloc(ram(A, 0)), Err(AllocError::NoMemory));
+    assert_eq!((0..9).take_while(|_| m.frames.alloc(Request::new(0, A, Kind::PageTable)).is_ok()).count(), 8);
+}
+
+#[test]
 fn largest_blocks_merge_and_split() {
     let _turn = WINDOW.lock().unwrap_or_else(|e| e.into_inner());
     let frames: &'static FrameAllocator = Box::leak(Box::new(FrameAllocator::new()));

@@ -31,8 +31,6 @@ pub mod rank {
     pub const EVTCHN: Rank = Rank(60);
     /// A p2m.
     pub const P2M: Rank = Rank(70);
-    /// The frame allocator.
-    pub const FRAMES: Rank = Rank(80);
     /// Virtual interrupt controllers and PCI configuration space.
     pub const VAPIC: Rank = Rank(90);
     /// A run queue.
@@ -41,6 +39,8 @@ pub mod rank {
     pub const TIMER: Rank = Rank(110);
     /// The heap.
     pub const HEAP: Rank = Rank(120);
+    /// The frame allocator: the heap asks it for pages, whatever else is held.
+    pub const FRAMES: Rank = Rank(125);
     /// The console.
     pub const CONSOLE: Rank = Rank(130);
 }

@@ -16,7 +16,7 @@ use xen_abi::domctl::{
 use super::{Outcome, Result};
 use crate::create::GPA_BITS;
 use crate::domain::{Domain, Dying};
-use crate::{destroy, domains};
+use crate::{destroy, domains, physmap};
 
 /// "Nowhere" as a guest frame number.
 const NO_GFN: u64 = u64::MAX;
@@ -39,7 +39,7 @@ pub fn info(domain: &Arc<Domain>) -> DomctlGetdomaininfo {
     let counts = frames().domain(domain.id);
     let toolstack = *domain.toolstack.lock();
     let vcpus = vcpu_summary(domain);
-    let shared_info = domain.shared_places.lock().get(&domain.shared_info).map_or(NO_GFN, |g| g.raw());
+    let shared_info = physmap::shared_place(domain, domain.shared_info).map_or(NO_GFN, |g| g.raw());
     let flag = |on: bool, bit: u32| if on { bit } else { 0 };
     let (shut_down, code) = match domain.shutdown_code() {
         Some(code) => (true, u32::from(code)),

@@ -7,16 +7,18 @@ use radon_addr::VcpuId;
 use radon_hw::time;
 use xen_abi::Errno;
 use xen_abi::hvm_op::{
-    HVM_NR_PARAMS, HVM_PARAM_CALLBACK_IRQ, HVM_PARAM_CALLBACK_TYPE_VECTOR, HVM_PARAM_CONSOLE_EVTCHN,
-    HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN, HVMMEM_MMIO_DM, HVMMEM_RAM_RO,
-    HVMMEM_RAM_RW, HVMOP_FLUSH_TLBS, HVMOP_GET_MEM_TYPE, HVMOP_GET_PARAM, HVMOP_GET_TIME,
-    HVMOP_PAGETABLE_DYING, HVMOP_SET_EVTCHN_UPCALL_VECTOR, HVMOP_SET_PARAM, HvmEvtchnUpcallVector,
-    HvmGetMemType, HvmGetTime, HvmParam,
+    HVM_NR_PARAMS, HVM_PARAM_ACPI_IOPORTS_LOCATION, HVM_PARAM_ALTP2M, HVM_PARAM_CALLBACK_IRQ,
+    HVM_PARAM_CALLBACK_TYPE_VECTOR, HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN,
+    HVM_PARAM_STORE_PFN, HVM_PARAM_VM_GENERATION_ID_ADDR, HVM_PARAM_VM86_TSS, HVM_PARAM_VM86_TSS_SIZED,
+    HVM_PARAM_X87_FIP_WIDTH, HVMMEM_MMIO_DM, HVMMEM_RAM_RO, HVMMEM_RAM_RW, HVMOP_FLUSH_TLBS,
+    HVMOP_GET_MEM_TYPE, HVMOP_GET_PARAM, HVMOP_GET_TIME, HVMOP_PAGETABLE_DYING,
+    HVMOP_SET_EVTCHN_UPCALL_VECTOR, HVMOP_SET_PARAM, HvmEvtchnUpcallVector, HvmGetMemType, HvmGetTime,
+    HvmParam,
 };
 
 use super::{Caller, OK, Reply};
 use crate::domain::Domain;
-use crate::{layout, run};
+use crate::{layout, params, run};
 
 /// `args`: sub-operation, pointer.
 pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
@@ -43,21 +45,29 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
     }
 }
 
-/// What a guest may set of itself, besides the toolstack.
-fn guest_may_set(index: u32) -> bool {
-    index == HVM_PARAM_CALLBACK_IRQ
+/// May the caller set this parameter? A domain sets few of its own, not even the control domain more.
+fn may_set(index: u32, own: bool) -> Result<(), Errno> {
+    match index {
+        HVM_PARAM_CALLBACK_IRQ
+        | HVM_PARAM_VM86_TSS
+        | HVM_PARAM_VM86_TSS_SIZED
+        | HVM_PARAM_ACPI_IOPORTS_LOCATION
+        | HVM_PARAM_VM_GENERATION_ID_ADDR
+        | HVM_PARAM_STORE_EVTCHN
+        | HVM_PARAM_CONSOLE_EVTCHN
+        | HVM_PARAM_X87_FIP_WIDTH => Ok(()),
+        _ if params::is_deprecated(index) => Err(Errno::EINVAL),
+        _ if own => Err(Errno::EPERM),
+        _ => Ok(()),
+    }
 }
 
-/// What a guest may read of itself.
-fn guest_may_get(index: u32) -> bool {
-    matches!(
-        index,
-        HVM_PARAM_CALLBACK_IRQ
-            | HVM_PARAM_STORE_PFN
-            | HVM_PARAM_STORE_EVTCHN
-            | HVM_PARAM_CONSOLE_PFN
-            | HVM_PARAM_CONSOLE_EVTCHN
-    )
+/// May the caller read this parameter?
+fn may_get(index: u32, own: bool) -> Result<(), Errno> {
+    match index {
+        HVM_PARAM_STORE_PFN | HVM_PARAM_CONSOLE_PFN | HVM_PARAM_ALTP2M => Ok(()),
+        _ => may_set(index, own),
+    }
 }
 
 fn set_param(caller: &mut Caller<'_>, arg: u64) -> Reply {
@@ -66,17 +76,13 @@ fn set_param(caller: &mut Caller<'_>, arg: u64) -> Reply {
         return Err(Errno::EINVAL);
     }
     let domain = caller.target(p.domid)?;
-    if !caller.domain.privileged() && !guest_may_set(p.index) {
-        return Err(Errno::EPERM);
-    }
+    may_set(p.index, domain.id == caller.domain.id)?;
+    domain.params.lock().set(p.index, p.value)?;
     if p.index == HVM_PARAM_CALLBACK_IRQ {
         set_callback(&domain, p.value);
         if Arc::ptr_eq(&domain, caller.domain) {
             layout::latch(&domain, caller.context.backend.mode());
         }
-    }
-    if !domain.params.lock().set(p.index, p.value) {
-        return Err(Errno::EINVAL);
     }
     OK
 }
@@ -96,9 +102,7 @@ fn get_param(caller: &mut Caller<'_>, arg: u64) -> Reply {
         return Err(Errno::EINVAL);
     }
     let domain = caller.target(p.domid)?;
-    if !caller.domain.privileged() && !guest_may_get(p.index) {
-        return Err(Errno::EPERM);
-    }
+    may_get(p.index, domain.id == caller.domain.id)?;
     p.value = domain.params.lock().get(p.index).ok_or(Errno::EINVAL)?;
     caller.write(arg, &p)?;
     OK

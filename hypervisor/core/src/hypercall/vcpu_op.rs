@@ -18,7 +18,7 @@ use xen_abi::vcpu::{
 use super::{Answer, Caller, OK, Reply, Width};
 use crate::timers::NEVER;
 use crate::vcpu::Vcpu;
-use crate::{clock, events, physmap, run};
+use crate::{clock, events, layout, physmap, run};
 
 /// Shortest period a guest may have.
 const MIN_PERIOD_NS: u64 = 1_000_000;
@@ -75,8 +75,14 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
             OK
         }
         VCPUOP_REGISTER_VCPU_INFO => register_vcpu_info(caller, &vcpu, arg),
-        // The time record of vcpu_info serves; a second copy is not offered (Linux uses it only for its vDSO clock).
-        VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => Err(Errno::ENOSYS),
+        VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => {
+            // Another vCPU writes its own when it runs next.
+            vcpu.time_area.store(read_address(caller, arg)?, Ordering::Relaxed);
+            if own {
+                clock::publish(caller.domain, &vcpu, caller.context);
+            }
+            OK
+        }
         VCPUOP_INITIALISE => {
             let context: VcpuHvmContext = caller.read(arg)?;
             crate::vcpu_state::initialise(caller.domain, &vcpu, &context).and(OK)
@@ -140,7 +146,12 @@ pub fn set_timer_op(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
 /// Moves a vCPU's `vcpu_info` to a page of the guest's own.
 fn register_vcpu_info(caller: &Caller<'_>, vcpu: &Arc<Vcpu>, arg: u64) -> Reply {
     let r: VcpuRegisterVcpuInfo = caller.read(arg)?;
-    if r.offset > PAGE_SIZE as u32 - VCPU_INFO_SIZE || !r.offset.is_multiple_of(8) {
+    let align = if layout::is_compat(caller.domain) { 4 } else { 8 };
+    if r.offset > PAGE_SIZE as u32 - VCPU_INFO_SIZE || !r.offset.is_multiple_of(align) {
+        return Err(Errno::ENXIO);
+    }
+    // Of another vCPU only while that is down: it would not see the move.
+    if !Arc::ptr_eq(vcpu, caller.vcpu) && vcpu.is_up() {
         return Err(Errno::EINVAL);
     }
     let frame = physmap::get_frame(caller.domain, Gfn::new(r.mfn), true)?;
