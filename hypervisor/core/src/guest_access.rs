@@ -65,10 +65,10 @@ fn pieces(
     space: &AddressSpace,
     gva: Gva,
     len: usize,
-    write: bool,
+    access: Access,
     mut each: impl FnMut(Maddr, usize, usize),
 ) -> Result<(), Errno> {
-    let access = Access { user: false, write, execute: false };
+    let write = access.write;
     let mut p2m = domain.p2m.read();
     let mut done = 0usize;
     while done < len {
@@ -97,22 +97,46 @@ fn pieces(
     Ok(())
 }
 
-/// Copies from the caller's memory.
-pub fn copy_in(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &mut [u8]) -> Result<(), Errno> {
-    pieces(domain, space, gva, buf.len(), false, |m, at, n| {
+fn copy_from(
+    domain: &Domain,
+    space: &AddressSpace,
+    gva: Gva,
+    buf: &mut [u8],
+    access: Access,
+) -> Result<(), Errno> {
+    pieces(domain, space, gva, buf.len(), access, |m, at, n| {
         if let Some(part) = buf.get_mut(at..at + n) {
             mem::read_bytes(m, part);
         }
     })
 }
 
-/// Copies to the caller's memory.
-pub fn copy_out(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &[u8]) -> Result<(), Errno> {
-    pieces(domain, space, gva, buf.len(), true, |m, at, n| {
+fn copy_to(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &[u8], access: Access) -> Result<(), Errno> {
+    pieces(domain, space, gva, buf.len(), access, |m, at, n| {
         if let Some(part) = buf.get(at..at + n) {
             mem::write_bytes(m, part);
         }
     })
+}
+
+/// Copies from the caller's memory.
+pub fn copy_in(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &mut [u8]) -> Result<(), Errno> {
+    copy_from(domain, space, gva, buf, Access::READ)
+}
+
+/// Copies to the caller's memory.
+pub fn copy_out(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &[u8]) -> Result<(), Errno> {
+    copy_to(domain, space, gva, buf, Access::WRITE)
+}
+
+/// Reads for an instruction that is emulated, with the rights of the code that it is part of.
+pub fn load(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &mut [u8]) -> Result<(), Errno> {
+    copy_from(domain, space, gva, buf, Access::READ.by(space.user))
+}
+
+/// Writes for an instruction that is emulated, see [`load`].
+pub fn store(domain: &Domain, space: &AddressSpace, gva: Gva, buf: &[u8]) -> Result<(), Errno> {
+    copy_to(domain, space, gva, buf, Access::WRITE.by(space.user))
 }
 
 /// Reads a structure.
@@ -136,9 +160,13 @@ pub fn write<T: IntoBytes + Immutable>(
     copy_out(domain, space, gva, value.as_bytes())
 }
 
-/// Guest-physical address behind a virtual one, without touching the memory.
+/// Guest-physical address that an instruction's access goes to, without touching the memory.
 pub fn translate(domain: &Domain, space: &AddressSpace, gva: Gva, write: bool) -> Option<Gpa> {
-    physical(&domain.p2m.read(), space, gva, Access { user: false, write, execute: false })
+    physical(&domain.p2m.read(), space, gva, Access { user: space.user, write, execute: false })
+}
+/// Was the code that runs there user code?
+pub fn is_user(space: &AddressSpace) -> bool {
+    space.user
 }
 
 /// Reads up to `buf.len()` instruction bytes at a linear address; returns how many could be read, and the machine

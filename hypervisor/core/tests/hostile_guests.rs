@@ -6,11 +6,12 @@ mod random;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use radon_addr::{DomId, Gfn, Maddr, Ns, VcpuId};
+use radon_addr::{DomId, Gfn, Gpa, Maddr, Ns, VcpuId};
 use radon_core::domain::Domain;
 use radon_core::grants;
 use radon_core::guest_access::AddressSpace;
 use radon_core::hypercall::{self, Answer, Caller, Width};
+use radon_cpu::{Access, Control, Exit, Gpr, NestedFault, SegmentReg};
 use radon_frames::frames;
 use radon_hw::mem;
 use radon_p2m::Kind;
@@ -136,6 +137,49 @@ fn a_guest_cannot_eat_the_machine_by_page_tables() {
     assert!(before - frames().free_pages() <= 300, "{:?}", frames().domain(guest.id));
     // It still runs, on what it has.
     assert_eq!(move_page(&guest, m::XENMAPSPACE_SHARED_INFO, 0, 60), Ok(0));
+    world.check(true);
+    drop(guest);
+    world.end();
+}
+
+/// Bytes of `MOVSQ`.
+const MOVSQ: [u8; 2] = [0x48, 0xa5];
+/// A guest-physical address where nobody answers: reads give ones.
+const HOLE: u64 = 0xd000_0000;
+
+/// Executes MOVSQ in 64-bit mode without paging, as the exit of its access to [`HOLE`] asks for it.
+fn emulate_movsq(guest: &Arc<Domain>, from: u64, to: u64, access: Access) {
+    put(guest, 0x8000, &MOVSQ[..]);
+    let fault = NestedFault { gpa: Gpa::new(HOLE), access, present: false, table_walk: false };
+    random::calls::exit(guest, Exit::NestedFault(fault), |context| {
+        let b = &mut context.backend;
+        b.set_rip(0x8000);
+        b.set_gpr(Gpr::Rsi, from);
+        b.set_gpr(Gpr::Rdi, to);
+        b.set_control(Control::Cr0, 0x11);
+        b.set_control(Control::Efer, 0x501);
+        let mut code = b.segment(SegmentReg::Cs);
+        code.attributes = 0xa9b;
+        b.set_segment(SegmentReg::Cs, code);
+    });
+}
+
+/// Neighbours in a guest's memory are none in the machine's: what is moved across the end of a page goes on in the guest's
+/// next page.
+#[test]
+fn an_emulated_move_across_a_page_stays_in_the_guests_memory() {
+    let _turn = turn();
+    let world = World::new();
+    let guest = world.domain(1);
+    let mfn = |g: u64| guest.lookup(Gfn::new(g)).unwrap().mfn.raw();
+    let gfn = (20..90).find(|&g| mfn(g) + 1 != mfn(g + 1)).expect("memory in pieces");
+    let neighbour = Maddr::new((mfn(gfn) + 1) << 12);
+    let end = (gfn + 1) << 12;
+    let (before, own) = (mem::read::<u64>(neighbour), Gpa::new(end));
+    put(&guest, end, &0x1122_3344_5566_7788u64);
+    emulate_movsq(&guest, HOLE, end - 4, Access::Read);
+    assert_eq!(mem::read::<u64>(neighbour), before, "another domain's memory was written");
+    assert_eq!(mem::read::<u64>(guest.ram_at(own, false).unwrap()), 0x1122_3344_ffff_ffff);
     world.check(true);
     drop(guest);
     world.end();

@@ -1,17 +1,42 @@
 //! Emulation of the one instruction that touched an emulated register page.
 
 use alloc::sync::Arc;
+use core::cell::Cell;
 
-use radon_addr::{Gpa, Maddr};
-use radon_cpu::{Gpr, NestedFault, SegmentReg};
+use radon_addr::{Gpa, Gva};
+use radon_cpu::{Control, Event, Gpr, NestedFault, SegmentReg};
 use radon_decode::{MemoryOp, Operation, Regs, SegmentBases, decode_memory_access};
-use radon_hw::{mem, time};
+use radon_hw::time;
 
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::guest_access::{self, AddressSpace};
 use crate::vcpu::Vcpu;
-use crate::{apic, hardware, inject};
+use crate::{apic, hardware, inject, pod};
+
+/// One end of an emulated access.
+#[derive(Clone, Copy)]
+enum Operand {
+    /// Emulated registers, or nothing.
+    Registers(Gpa),
+    /// The guest's memory, at a linear address: what is not aligned goes on in another page, which can lie anywhere.
+    Memory(Gva),
+}
+
+/// An access that the guest's page tables forbid.
+#[derive(Clone, Copy)]
+struct Refused {
+    at: Gva,
+    write: bool,
+}
+
+/// The guest whose instruction is emulated.
+struct Machine<'a> {
+    domain: &'a Arc<Domain>,
+    vcpu: &'a Arc<Vcpu>,
+    space: AddressSpace,
+    refused: Cell<Option<Refused>>,
+}
 
 /// Emulates the instruction at RIP whose memory operand is `fault.gpa`. False: it cannot be emulated.
 pub fn emulate(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fault: NestedFault) -> bool {
@@ -22,65 +47,99 @@ pub fn emulate(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fa
     let mut regs = load(context);
     let bases = bases(context);
     let before = regs;
-    // For MOVS one of the two operands may be ordinary memory.
+    let machine = Machine { domain, vcpu, space: AddressSpace::of(context), refused: Cell::new(None) };
+    let from = Gva::new(op.linear(&regs, &bases));
     let (source, destination) = if matches!(op.operation, Operation::Movs { .. }) {
-        let space = AddressSpace::of(context);
-        let locate = |linear: u64, write: bool| {
-            guest_access::translate(domain, &space, radon_addr::Gva::new(linear), write)
-        };
-        match (locate(op.linear(&regs, &bases), false), locate(op.linear_destination(&regs, &bases), true)) {
-            (Some(s), Some(d)) => (s, d),
-            _ => return false,
-        }
+        // One of the two operands may be ordinary memory.
+        let to = Gva::new(op.linear_destination(&regs, &bases));
+        (machine.operand(from, false), machine.operand(to, true))
+    } else if domain.ram_at(fault.gpa, false).is_some() {
+        // Memory that cannot be written.
+        (Operand::Memory(from), Operand::Registers(fault.gpa))
     } else {
-        (fault.gpa, fault.gpa)
+        (Operand::Registers(fault.gpa), Operand::Registers(fault.gpa))
     };
     op.execute(
         &mut regs,
-        |size| access_read(domain, vcpu, source, size),
-        |size, value| access_write(domain, vcpu, destination, size, value),
+        |size| machine.read(source, size),
+        |size, value| machine.write(destination, size, value),
     );
+    if let Some(refused) = machine.refused.get() {
+        let code = u32::from(refused.write) << 1 | u32::from(guest_access::is_user(&machine.space)) << 2;
+        context.backend.set_control(Control::Cr2, refused.at.raw());
+        context.raise(Event::exception(14, Some(code)));
+        return true;
+    }
     inject::apic_written(vcpu, context);
     store(context, &before, &regs, &op);
     true
 }
 
-fn access_read(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, gpa: Gpa, size: u8) -> u64 {
-    let bits = 8 * u32::from(size.min(8));
-    let ones = if bits >= 64 { u64::MAX } else { (1u64 << bits) - 1 };
-    if let Some(maddr) = domain.ram_at(gpa, false) {
-        return read_ram(maddr, size);
-    }
-    {
-        let apic = vcpu.apic.lock();
-        if apic.claims(gpa.raw()) {
-            return apic.read(gpa.offset() as u32, size, time::now());
+impl Machine<'_> {
+    /// What lies at a linear address.
+    fn operand(&self, at: Gva, write: bool) -> Operand {
+        match guest_access::translate(self.domain, &self.space, at, write) {
+            // Memory that it may not write among them: what is written there vanishes.
+            Some(gpa)
+                if self.domain.ram_at(gpa, write).is_none() && !pod::is_marked(self.domain, gpa.gfn()) =>
+            {
+                Operand::Registers(gpa)
+            }
+            // Also what cannot be reached: it is refused when it is accessed.
+            _ => Operand::Memory(at),
         }
     }
-    hardware::mmio_read(domain, gpa, size).unwrap_or(ones)
-}
 
-fn access_write(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, gpa: Gpa, size: u8, value: u64) {
-    if let Some(maddr) = domain.ram_at(gpa, true) {
-        mem::write_bytes(maddr, value.to_le_bytes().get(..usize::from(size)).unwrap_or(&[]));
-        return;
+    fn read(&self, operand: Operand, size: u8) -> u64 {
+        let gpa = match operand {
+            Operand::Registers(gpa) => gpa,
+            Operand::Memory(at) => {
+                let mut bytes = [0u8; 8];
+                let part = bytes.get_mut(..usize::from(size)).unwrap_or_default();
+                if guest_access::load(self.domain, &self.space, at, part).is_err() {
+                    self.refused.set(Some(Refused { at, write: false }));
+                }
+                return u64::from_le_bytes(bytes);
+            }
+        };
+        {
+            let apic = self.vcpu.apic.lock();
+            if apic.claims(gpa.raw()) {
+                return apic.read(gpa.offset() as u32, size, time::now());
+            }
+        }
+        let ones = u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
+        hardware::mmio_read(self.domain, gpa, size).unwrap_or(ones)
     }
-    let effect = {
-        let mut apic = vcpu.apic.lock();
-        apic.claims(gpa.raw()).then(|| apic.write(gpa.offset() as u32, size, value, time::now()))
-    };
-    match effect {
-        Some(effect) => apic::apply(domain, vcpu, effect),
-        None => hardware::mmio_write(domain, gpa, size, value),
-    }
-}
 
-fn read_ram(maddr: Maddr, size: u8) -> u64 {
-    let mut bytes = [0u8; 8];
-    if let Some(part) = bytes.get_mut(..usize::from(size)) {
-        mem::read_bytes(maddr, part);
+    fn write(&self, operand: Operand, size: u8, value: u64) {
+        if self.refused.get().is_some() {
+            return;
+        }
+        let gpa = match operand {
+            Operand::Registers(gpa) => gpa,
+            Operand::Memory(at) => {
+                let bytes = value.to_le_bytes();
+                let part = bytes.get(..usize::from(size)).unwrap_or_default();
+                if guest_access::store(self.domain, &self.space, at, part).is_err() {
+                    self.refused.set(Some(Refused { at, write: true }));
+                }
+                return;
+            }
+        };
+        // Memory that cannot be written: as on a bus where nobody answers.
+        if self.domain.ram_at(gpa, false).is_some() {
+            return;
+        }
+        let effect = {
+            let mut apic = self.vcpu.apic.lock();
+            apic.claims(gpa.raw()).then(|| apic.write(gpa.offset() as u32, size, value, time::now()))
+        };
+        match effect {
+            Some(effect) => apic::apply(self.domain, self.vcpu, effect),
+            None => hardware::mmio_write(self.domain, gpa, size, value),
+        }
     }
-    u64::from_le_bytes(bytes)
 }
 
 fn load(context: &Context) -> Regs {
