@@ -5,6 +5,7 @@
 mod bench;
 mod cpio;
 mod elf;
+mod fuzz;
 mod guest;
 mod image;
 mod initramfs;
@@ -12,6 +13,7 @@ mod iso;
 mod minimal;
 mod modules;
 mod monitor;
+mod nightly;
 mod packages;
 mod paths;
 mod qemu;
@@ -44,6 +46,8 @@ enum Task {
     Test(test::Args),
     /// Measure Radon and stock Xen on the same emulated machine, in instructions
     Bench(bench::Args),
+    /// Try the parsers of untrusted bytes, and hypercalls, with inputs that coverage guides (libFuzzer)
+    Fuzz(fuzz::Args),
     /// Make a CD image that boots through GRUB on BIOS and UEFI
     Iso(iso::Args),
 }
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Iso(args) => iso::run(&args),
     };
     match result {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Finds a program in `PATH` or in the administrators' folders.
 pub fn which(program: &str) -> Option<PathBuf> {
@@ -47,6 +48,26 @@ pub fn loud(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command, and what it starts, for no longer than `limit`.
+pub fn within(limit: Duration, command: &Command, run: fn(&mut Command) -> Result<()>) -> Result<()> {
+    let mut bounded = self::command("timeout");
+    bounded
+        .arg("--kill-after=5")
+        .arg(limit.as_secs().to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bounded.env(name, value),
+            None => bounded.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        bounded.current_dir(dir);
+    }
+    run(&mut bounded)
+}
+
 /// The command as a person would type it.
 pub fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -73,4 +94,19 @@ pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         }
     }
     format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_too_long_is_ended() {
+        let mut sleep = command("sleep");
+        sleep.arg("60");
+        let started = std::time::Instant::now();
+        assert!(within(Duration::from_secs(1), &sleep, quiet).is_err());
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert!(within(Duration::from_secs(60), &command("true"), quiet).is_ok());
+    }
 }

@@ -426,6 +426,9 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    /// Turns of each thread.
+    const TURNS: u64 = if cfg!(miri) { 25 } else { 500 };
+
     #[test]
     fn spin_lock_excludes() {
         let lock = Arc::new(SpinLock::new(rank::P2M, 0u64));
@@ -433,7 +436,7 @@ mod tests {
             .map(|_| {
                 let lock = lock.clone();
                 std::thread::spawn(move || {
-                    for _ in 0..500 {
+                    for _ in 0..TURNS {
                         let mut g = lock.lock();
                         let v = *g;
                         std::thread::yield_now();
@@ -443,7 +446,7 @@ mod tests {
             })
             .collect();
         workers.into_iter().for_each(|w| w.join().unwrap());
-        assert_eq!(*lock.lock(), 1500);
+        assert_eq!(*lock.lock(), 3 * TURNS);
     }
 
     #[test]
@@ -453,7 +456,7 @@ mod tests {
             .map(|i| {
                 let lock = lock.clone();
                 std::thread::spawn(move || {
-                    for n in 0..500 {
+                    for n in 0..TURNS {
                         if (n + i) % 3 == 0 {
                             let mut g = lock.write();
                             g.0 += 1;

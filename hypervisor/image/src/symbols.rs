@@ -3,6 +3,8 @@
 //! `cargo xtask` fills the reserved table after linking (see there for the layout); until then addresses stay numbers.
 #![allow(unsafe_code)] // a link section of its own
 
+mod table;
+
 use core::fmt;
 use radon_hw::mem::IMAGE_BASE;
 
@@ -33,27 +35,10 @@ fn table() -> &'static [u8] {
     core::hint::black_box(&TABLE.0)
 }
 
-fn word(table: &[u8], at: usize) -> Option<u32> {
-    table.get(at..at.checked_add(4)?).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
-}
-
 /// The name of the function at or before `address`, and the distance to its start.
 fn lookup(address: u64) -> Option<(&'static str, u64)> {
-    let table = table();
     let offset = u32::try_from(address.checked_sub(IMAGE_BASE)?).ok()?;
-    let (mut low, mut high) = (0, word(table, 8)? as usize);
-    while low < high {
-        let middle = low.midpoint(high);
-        if word(table, 12 + middle * 8)? <= offset {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    let entry = 12 + low.checked_sub(1)? * 8;
-    let name = table.get(word(table, entry + 4)? as usize..)?;
-    let name = name.split(|b| *b == 0).next()?;
-    Some((core::str::from_utf8(name).ok()?, u64::from(offset - word(table, entry)?)))
+    table::find(table(), offset).map(|(name, distance)| (name, distance.into()))
 }
 
 /// Prints as `name+0x12`, or nothing when the name is not known.

@@ -8,8 +8,12 @@ pub mod decode;
 pub mod events;
 pub mod grants;
 pub mod hypercall;
+pub mod mmio;
 pub mod pci;
 pub mod policy;
+pub mod symbols;
+pub mod vapic;
+pub mod walk;
 
 #[path = "../../../hypervisor/core/tests/random/mod.rs"]
 mod random;
@@ -32,4 +36,8 @@ pub const TARGETS: &[Target] = &[
     ("cmdline", boot::command_line),
     ("vpci", pci::run),
     ("policy", policy::run),
+    ("vapic", vapic::run),
+    ("mmio", mmio::run),
+    ("walk", walk::run),
+    ("symbols", symbols::run),
 ];

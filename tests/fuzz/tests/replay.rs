@@ -80,4 +80,5 @@ macro_rules! replays {
         }
     };
 }
-replays! { hypercall decode_length decode_memory evtchn grant bootproto acpi kernel cmdline vpci policy }
+replays! { hypercall decode_length decode_memory evtchn grant bootproto acpi kernel cmdline vpci policy
+vapic mmio walk symbols }

@@ -4,6 +4,7 @@ mod alone;
 mod gates;
 mod host;
 mod licence;
+mod miri;
 mod system;
 pub mod verdict;
 
@@ -14,7 +15,7 @@ use std::time::Instant;
 /// Arguments of `test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only tests whose `layer/name` contains this (layers: gates, host, alone, verdict, system)
+    /// Only tests whose `layer/name` contains this (layers: gates, host, miri, alone, verdict, system)
     filter: Option<String>,
     /// Skip the layers that need an emulated machine
     #[arg(long)]
@@ -84,6 +85,8 @@ pub fn run(args: &Args) -> Result<()> {
     gates::run(&mut report);
     step("host tests");
     host::run(&mut report);
+    step("miri");
+    miri::run(&mut report);
     if !args.no_machine {
         step("the hypervisor alone");
         alone::run(&mut report, &args.options);
