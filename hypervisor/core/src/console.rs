@@ -2,6 +2,7 @@
 //! other domains' words go to the log, a line at a time.
 
 use alloc::collections::VecDeque;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use radon_addr::Ns;
@@ -54,11 +55,34 @@ pub fn next_input() -> Option<u8> {
     INPUT.lock().pop_front()
 }
 
-/// Words of a domain that is not the hardware domain: to the log, if it may still write.
+/// A guest's words, without what would move the terminal's cursor or look like a line of somebody else's.
+struct Printable<'a>(&'a [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|&b| match b {
+            b'\t' | b' '..=b'~' => f.write_char(char::from(b)),
+            _ => f.write_char('.'),
+        })
+    }
+}
+
+/// Words of a domain that is not the hardware domain: to the log, if it may still write; each line under its name.
 pub fn guest_output(domain: &Domain, bytes: &[u8]) {
-    if let Ok(text) = core::str::from_utf8(bytes)
-        && domain.log_limit.allow()
-    {
-        radon_hw::guest!("({}) {}", domain.id, text.trim_end_matches('\n'));
+    for line in bytes.split(|&b| b == b'\n').map(|l| l.trim_ascii_end()).filter(|l| !l.is_empty()) {
+        if domain.log_limit.allow() {
+            radon_hw::guest!("({}) {}", domain.id, Printable(line));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Printable;
+
+    #[test]
+    fn a_guest_cannot_draw_on_the_terminal() {
+        let said = b"ok\tfine \x1b[2J\r(XEN) Panic on CPU 0:\x00\xff";
+        assert_eq!(alloc::format!("{}", Printable(said)), "ok\tfine .[2J.(XEN) Panic on CPU 0:..");
     }
 }

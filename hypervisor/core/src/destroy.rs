@@ -39,6 +39,8 @@ pub struct Teardown {
     unreleased: Vec<Entry>,
     /// The p2m is empty and its tables are gone.
     p2m_done: bool,
+    /// Mappings of others' grants are undone up to this handle.
+    unmapped: u32,
 }
 
 /// Ends a domain. `Ok(false)`: `due` asked to stop; call again. `EINVAL`: it is dead already.
@@ -127,8 +129,11 @@ pub fn reset_channels(domain: &Arc<Domain>, due: impl Fn() -> bool) -> Result<bo
 /// Undoes the mappings that the domain has of others' grants. False: not finished.
 fn unmap_grants(domain: &Arc<Domain>, due: &impl Fn() -> bool) -> bool {
     loop {
-        let next = domain.maptrack.lock().next_mapped(Handle(0));
+        // Its vCPUs are gone: no mapping turns up behind this place.
+        let from = domain.teardown.lock().unmapped;
+        let next = domain.maptrack.lock().next_mapped(Handle(from));
         let Some((handle, mapping)) = next else { return true };
+        domain.teardown.lock().unmapped = handle.0;
         let taken = domain.maptrack.lock().take(handle);
         if taken.is_err() {
             continue;
@@ -157,7 +162,7 @@ fn release_memory(domain: &Arc<Domain>, due: &impl Fn() -> bool) -> bool {
         if progress.p2m_done {
             return true;
         }
-        let Teardown { unreleased, p2m_done } = &mut *progress;
+        let Teardown { unreleased, p2m_done, .. } = &mut *progress;
         *p2m_done = domain.p2m.write().teardown(STEP_SLOTS, |_, entry| unreleased.push(entry));
         if due() {
             return false;

@@ -11,8 +11,11 @@ use xen_abi::Errno;
 use crate::domain::{Domain, Dying};
 use crate::{domains, physmap};
 
-/// A frame for a domain's grant table.
+/// A frame for a domain's grant table, whose lock is held: a dying domain's must not grow behind its tear-down.
 pub fn new_frame(domain: &Domain) -> Option<Mfn> {
+    if domain.dying() != Dying::No {
+        return None;
+    }
     frames().alloc(Request::new(0, domain.id, FrameKind::XenShared)).ok()
 }
 
@@ -22,10 +25,7 @@ fn kind(status: bool) -> TableKind {
 
 /// Frame `index` of a domain's grant table (or of its status words); the table grows as needed.
 pub fn table_frame(domain: &Arc<Domain>, index: u32, status: bool) -> Result<Mfn, Errno> {
-    domain.grants.lock().frame(kind(status), index, || {
-        // A dying domain's table must not grow behind its tear-down.
-        if domain.dying() == Dying::No { new_frame(domain) } else { None }
-    })
+    domain.grants.lock().frame(kind(status), index, || new_frame(domain))
 }
 
 /// Where the domain has frame `index` of its table in its memory.

@@ -5,10 +5,11 @@
 //! given back only after no pCPU can use a stale translation.
 
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use radon_addr::{Gfn, Mfn};
 use radon_frames::{AllocError, FrameRef, Kind as FrameKind, Request, frames};
-use radon_p2m::{Entry, Flush, Kind, P2mError};
+use radon_p2m::{Entry, Flush, Kind, P2m, P2mError};
 use xen_abi::Errno;
 
 use crate::domain::{Domain, Dying};
@@ -41,14 +42,34 @@ pub(crate) fn release(domain: &Domain, entry: Entry) {
     }
 }
 
-/// Maps `2^order` frames at `gfn`; whatever was there is released. The caller hands over one reference per frame (or
-/// fresh allocations for RAM); on an error it keeps them.
+/// Is a grant of another domain mapped in `2^order` pages from `gfn` on? Only unmapping by its handle ends that: the entry
+/// holds the frame for the grant as well, which the granter is shown as in use.
+fn holds_grant(p2m: &P2m, gfn: Gfn, order: u8) -> bool {
+    let is_grant = |kind| matches!(kind, Kind::GrantRw | Kind::GrantRo);
+    if order == 0 {
+        return p2m.lookup(gfn).is_some_and(|e| is_grant(e.kind));
+    }
+    let end = gfn.raw().saturating_add(1 << order);
+    let mut found = false;
+    let _ = p2m.walk(gfn, u32::MAX, |at, entry| {
+        found = at.raw() < end && is_grant(entry.kind);
+        if found || at.raw() >= end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
+}
+
+/// Maps `2^order` frames at `gfn`; whatever was there is released, but for grants (`EPERM`, as on Xen, which crashes the
+/// domain besides). The caller hands over one reference per frame (or fresh allocations for RAM); on an error it keeps
+/// them.
 pub fn place(domain: &Domain, gfn: Gfn, mfn: Mfn, order: u8, kind: Kind) -> Result<(), Errno> {
     // Most often nothing was there: no allocation then.
     let mut first: Option<Entry> = None;
     let mut more: Vec<Entry> = Vec::new();
     {
         let mut p2m = domain.p2m.write();
+        if holds_grant(&p2m, gfn, order) {
+            return Err(Errno::EPERM);
+        }
         let flush = p2m
             .set(gfn, mfn, order, kind, |_, entry| {
                 if first.is_none() {
@@ -182,6 +203,9 @@ pub fn relocate(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
     let old = {
         let mut p2m = domain.p2m.write();
         let entry = p2m.lookup(from).filter(|e| e.kind == Kind::Ram).ok_or(Errno::EINVAL)?;
+        if holds_grant(&p2m, to, 0) {
+            return Err(Errno::EPERM);
+        }
         // Set to itself first: that splits a large leaf, so that taking the page out cannot fail any more for want of a
         // table. A page left in two places would be freed while it is still mapped.
         let split = p2m.set_page(from, entry.mfn, Kind::Ram).map_err(p2m_errno)?;

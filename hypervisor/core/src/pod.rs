@@ -9,6 +9,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use radon_addr::{Gfn, Mfn};
 use radon_frames::{Contents, Kind as FrameKind, Request, frames};
@@ -16,6 +17,7 @@ use radon_hw::mem;
 use radon_p2m::{Entry, Kind};
 use xen_abi::Errno;
 
+use crate::create::GPA_BITS;
 use crate::domain::{Domain, Dying};
 use crate::physmap;
 
@@ -88,6 +90,9 @@ impl Pod {
         let wanted = if block { BLOCK } else { 0 };
         let at =
             self.cache.iter().rposition(|c| c.1 == wanted).or_else(|| self.cache.len().checked_sub(1))?;
+        if self.cache.get(at)?.1 == BLOCK && !block {
+            self.cache.try_reserve(1 << BLOCK).ok()?;
+        }
         let (mfn, order) = self.cache.swap_remove(at);
         if order == BLOCK && !block {
             for i in 1..1u64 << BLOCK {
@@ -103,7 +108,8 @@ impl Pod {
 
 /// Marks `2^order` gfns (`XENMEMF_populate_on_demand`).
 pub fn mark(domain: &Domain, gfn: Gfn, order: u8) -> Result<(), Errno> {
-    let end = gfn.raw().checked_add(1 << order).ok_or(Errno::EINVAL)?;
+    let end =
+        gfn.raw().checked_add(1 << order).filter(|&end| end <= 1 << (GPA_BITS - 12)).ok_or(Errno::EINVAL)?;
     let mut pod = domain.pod.lock();
     if domain.dying() != Dying::No {
         return Err(Errno::ESRCH);
@@ -138,6 +144,9 @@ pub fn keep(domain: &Domain, entry: &Entry) -> bool {
     if !wanted || entry.order != 0 || entry.kind != Kind::Ram || !alone() {
         return false;
     }
+    if pod.cache.try_reserve(1).is_err() {
+        return false;
+    }
     mem::zero_frame(entry.mfn);
     pod.cache.push((entry.mfn, 0));
     pod.cached += 1;
@@ -151,8 +160,13 @@ pub fn populate(domain: &Domain, gfn: Gfn) -> bool {
         // Another vCPU may have touched it first and waited for nobody.
         return domain.lookup(gfn).is_some();
     }
+    if domain.lookup(gfn).is_some() {
+        // Something else has been put there since it was marked.
+        pod.unmark(gfn.raw(), gfn.raw().saturating_add(1));
+        return true;
+    }
     let block = gfn.raw() & !((1 << BLOCK) - 1);
-    let whole = pod.block_is_marked(block);
+    let whole = pod.block_is_marked(block) && is_empty(domain, block);
     let Some((mfn, order)) = pod.take(whole) else {
         return false;
     };
@@ -164,6 +178,16 @@ pub fn populate(domain: &Domain, gfn: Gfn) -> bool {
         release(domain, mfn, order);
     }
     placed
+}
+
+/// Is nothing mapped in a 2 MiB block?
+fn is_empty(domain: &Domain, block: u64) -> bool {
+    let mut empty = true;
+    let _ = domain.p2m.read().walk(Gfn::new(block), u32::MAX, |at, _| {
+        empty = at.raw() >= block.saturating_add(1 << BLOCK);
+        ControlFlow::Break(())
+    });
+    empty
 }
 
 /// Is `gfn` still waiting for a frame?

@@ -251,30 +251,38 @@ fn next_sleeper() -> Ns {
     first.min(watchdog::next_deadline())
 }
 
-/// Puts an unloaded vCPU's next deadline into this pCPU's queue.
+/// Puts an unloaded vCPU's next deadline into this pCPU's queue, and takes it out of that in which it was.
 fn queue_timer(vcpu: &Arc<Vcpu>) {
     let deadline = vcpu.next_deadline();
+    let mut queued = vcpu.queued.lock();
+    leave_queue(vcpu, queued.take());
     if deadline.raw() != u64::MAX {
         SLEEPERS.this().lock().insert((deadline, vcpu.key()), Arc::downgrade(vcpu));
         LOCAL.this().next_sleeper.fetch_min(deadline.raw(), Ordering::Relaxed);
-        vcpu.queued_deadline.store(deadline.raw(), Ordering::Relaxed);
-        vcpu.queued_on.store(cpu::this().raw(), Ordering::Relaxed);
+        *queued = Some((cpu::this(), deadline));
     }
 }
 
 /// Takes a vCPU's deadline out of the queue it was put into.
 fn unqueue_timer(vcpu: &Arc<Vcpu>) {
-    let deadline = vcpu.queued_deadline.swap(u64::MAX, Ordering::Relaxed);
-    if deadline != u64::MAX {
-        let at = CpuId::new(vcpu.queued_on.load(Ordering::Relaxed));
-        SLEEPERS.of(at).lock().remove(&(Ns::new(deadline), vcpu.key()));
+    let mut queued = vcpu.queued.lock();
+    leave_queue(vcpu, queued.take());
+}
+
+fn leave_queue(vcpu: &Vcpu, queued: Option<(CpuId, Ns)>) {
+    if let Some((at, deadline)) = queued {
+        SLEEPERS.of(at).lock().remove(&(deadline, vcpu.key()));
     }
+}
+
+/// Timers of vCPUs that are not loaded, queued on all pCPUs.
+pub fn queued_timers() -> usize {
+    (0..cpu::count() as u32).map(|c| SLEEPERS.of(CpuId::new(c)).lock().len()).sum()
 }
 
 /// A timer of an unloaded vCPU was changed by somebody else (toolstack): queue it anew.
 pub fn requeue_timer(vcpu: &Arc<Vcpu>) {
     if vcpu.running_on().is_none() {
-        unqueue_timer(vcpu);
         queue_timer(vcpu);
     }
 }

@@ -73,10 +73,9 @@ pub struct Vcpu {
     pub last_cpu: AtomicU32,
     /// Something to deliver may be waiting: look at the APIC and the event upcall before the next entry.
     pub attention: AtomicBool,
-    /// Deadline under which it stands in a timer queue, `u64::MAX` = in none.
-    pub queued_deadline: AtomicU64,
-    /// pCPU of that queue.
-    pub queued_on: AtomicU32,
+    /// The timer queue in which it stands (its pCPU), and under which deadline. Locked for every change of either, so that it
+    /// stands in one queue once, whoever changes its timers at the same time.
+    pub queued: SpinLock<Option<(CpuId, Ns)>>,
 }
 
 impl Vcpu {
@@ -109,8 +108,7 @@ impl Vcpu {
             poll_deadline: AtomicU64::new(u64::MAX),
             last_cpu: AtomicU32::new(0),
             attention: AtomicBool::new(true),
-            queued_deadline: AtomicU64::new(u64::MAX),
-            queued_on: AtomicU32::new(0),
+            queued: SpinLock::new(Rank(rank::TIMER.0 - 5), None),
         }
     }
 

@@ -142,6 +142,36 @@ fn a_guest_cannot_eat_the_machine_by_page_tables() {
     world.end();
 }
 
+/// A grant stays mapped until it is unmapped: were its place taken by something else, its frame would be free while the
+/// granter sees it in use, and a second mapping would show whatever the granter has in that frame by then.
+#[test]
+fn nothing_takes_the_place_of_a_mapped_grant() {
+    let _turn = turn();
+    let world = World::new();
+    let (granter, guest) = (world.domain(1), world.domain(2));
+    grant(&granter, 9, guest.id, 5);
+    grant(&granter, 10, guest.id, 6);
+    assert_eq!(map(&guest, granter.id, 9, 200), g::GNTST_OKAY);
+    let there = guest.lookup(Gfn::new(200));
+    assert_ne!(map(&guest, granter.id, 10, 200), g::GNTST_OKAY);
+    assert_eq!(move_page(&guest, m::XENMAPSPACE_SHARED_INFO, 0, 200), Err(Errno::EPERM));
+    assert_eq!(move_page(&guest, m::XENMAPSPACE_GMFN, 20, 200), Err(Errno::EPERM));
+    for (gfn, order) in [(200u64, 0), (0, 9)] {
+        let mut r = m::MemoryReservation::new_zeroed();
+        (r.extent_start, r.nr_extents) = (xen_abi::Handle::new(0x2000), 1);
+        (r.extent_order, r.domid) = (order, DomId::SELF.raw());
+        put(&guest, 0x2000, &gfn);
+        put(&guest, ARG, &r);
+        let args = [u64::from(m::XENMEM_POPULATE_PHYSMAP), ARG, 0, 0, 0, 0];
+        assert_eq!(call(&guest, nr::HYPERVISOR_MEMORY_OP, args), Ok(0), "order {order}");
+    }
+    assert_eq!(guest.lookup(Gfn::new(200)), there);
+    assert_eq!(granter.grants.lock().pinned_entries(), 1);
+    world.check(true);
+    drop((granter, guest));
+    world.end();
+}
+
 /// Bytes of `MOVSQ`.
 const MOVSQ: [u8; 2] = [0x48, 0xa5];
 /// A guest-physical address where nobody answers: reads give ones.

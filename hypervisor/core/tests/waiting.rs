@@ -179,3 +179,33 @@ fn a_startup_waits_for_nobody() {
     drop((domain, target));
     world.end();
 }
+
+/// Two vCPUs of a guest set the timer of a third over and over, at deadlines far away: it stands in one queue once, or the
+/// guest would fill the hypervisor's heap.
+#[test]
+fn a_timer_is_queued_once_whoever_sets_it() {
+    let _turn = turn();
+    let world = World::new();
+    let domain = world.domain(1);
+    let target = domain.vcpu(VcpuId::new(1)).unwrap().clone();
+    let before = run::queued_timers();
+    std::thread::scope(|s| {
+        for n in 0..3u32 {
+            let target = &target;
+            s.spawn(move || {
+                radon_hw::sim::set_this(CpuId::new(n));
+                for i in 0..3000 {
+                    let deadline = (1 << 60) + u64::from(n) + i * 3;
+                    target.singleshot.store(deadline, std::sync::atomic::Ordering::Relaxed);
+                    run::requeue_timer(target);
+                }
+            });
+        }
+    });
+    assert_eq!(run::queued_timers(), before + 1);
+    target.singleshot.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+    run::requeue_timer(&target);
+    assert_eq!(run::queued_timers(), before);
+    drop((domain, target));
+    world.end();
+}

@@ -35,7 +35,10 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, exi
         Exit::InterruptWindow | Exit::Interrupt | Exit::Nmi => {}
         Exit::Cr(access) => cr::handle(domain, vcpu, context, access),
         Exit::CacheFlush => {
-            radon_hw::cpu::write_back_caches();
+            // Memory of guests without devices is coherent; the whole machine would wait for what it does to all caches.
+            if domain.config.hardware {
+                radon_hw::cpu::write_back_caches();
+            }
             advance(domain, vcpu, context, Kind::Wbinvd);
         }
         Exit::Xsetbv => xsetbv::handle(domain, vcpu, context),

@@ -14,9 +14,7 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
     let b = &context.backend;
     let value = b.gpr(Gpr::Rdx) << 32 | b.gpr(Gpr::Rax) & 0xffff_ffff;
     let allowed = domain.policy.read().xcr0_mask();
-    let valid = value & 1 != 0 // x87 always on
-        && value & !allowed == 0
-        && (value & 4 == 0 || value & 2 != 0); // AVX needs SSE
+    let valid = radon_hw::fpu::valid_xcr0(value) && value & !allowed == 0;
     if b.cpl() != 0 || b.gpr(Gpr::Rcx) as u32 != 0 || !valid {
         context.raise(Event::PROTECTION);
         return;

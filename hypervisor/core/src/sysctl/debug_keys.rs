@@ -145,9 +145,10 @@ fn dump_memory() {
 
 fn dump_time() {
     info!(
-        "System time {} ns, TSC {} kHz, wall clock {} ns",
+        "System time {} ns, TSC {} kHz, wall clock {} ns, {} timers queued",
         time::now().raw(),
         time::tsc_khz(),
-        time::wall_clock_ns()
+        time::wall_clock_ns(),
+        run::queued_timers()
     );
 }
