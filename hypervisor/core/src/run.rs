@@ -179,7 +179,7 @@ pub fn cpu_loop() -> ! {
 }
 
 /// One decision of the scheduler and what follows from it.
-fn step(this: CpuId) {
+pub fn step(this: CpuId) {
     let local = LOCAL.this();
     local.reschedule.store(false, Ordering::SeqCst);
     let now = time::now();

@@ -41,6 +41,9 @@ pub fn by_apic_id(apic_id: u32) -> Option<CpuId> {
 #[inline]
 pub fn pause() {
     core::hint::spin_loop();
+    // The thread that is waited for may need this processor.
+    #[cfg(not(target_os = "none"))]
+    std::thread::yield_now();
 }
 
 /// Writes this CPU's caches back to memory and empties them (WBINVD).

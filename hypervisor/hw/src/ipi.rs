@@ -10,7 +10,7 @@ pub fn kick(cpu: CpuId) {
         crate::apic::send_ipi(id, crate::irq::VECTOR_KICK);
     }
     #[cfg(not(target_os = "none"))]
-    crate::sim::thread::with(|t| t.kicks.borrow_mut().push(cpu));
+    crate::sim::kick(cpu);
 }
 
 /// Sends an NMI to every other registered CPU (the image's NMI handler halts when the machine is crashing).

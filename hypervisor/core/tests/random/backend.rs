@@ -18,7 +18,14 @@ pub struct FakeBackend {
     pub injected: Option<Event>,
     pub tsc_offset: u64,
     pub tpr_class: u8,
+    /// Times that the TLB was flushed.
+    pub flushes: u64,
+    /// What the guest does between two exits.
+    pub program: Option<Program>,
 }
+
+/// The code of a guest: runs until it makes an exit.
+pub type Program = Box<dyn FnMut(&mut FakeBackend) -> Exit + Send>;
 
 impl FakeBackend {
     /// In flat protected mode without paging, at privilege level 0.
@@ -35,7 +42,10 @@ impl FakeBackend {
 
 impl Backend for FakeBackend {
     fn run(&mut self) -> Exit {
-        Exit::Interrupt
+        let Some(mut program) = self.program.take() else { return Exit::Interrupt };
+        let exit = program(self);
+        self.program = Some(program);
+        exit
     }
     fn gpr(&self, r: Gpr) -> u64 {
         self.gprs[r as usize]
@@ -96,7 +106,9 @@ impl Backend for FakeBackend {
     }
     fn request_interrupt_window(&mut self, _want: bool) {}
     fn set_nested_root(&mut self, _root: Maddr) {}
-    fn flush_tlb(&mut self) {}
+    fn flush_tlb(&mut self) {
+        self.flushes += 1;
+    }
     fn set_tsc_offset(&mut self, offset: u64) {
         self.tsc_offset = offset;
     }

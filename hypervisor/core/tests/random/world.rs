@@ -1,6 +1,8 @@
 //! The simulated machine with a control domain and two guests, and what must hold of it whatever they do.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 
 use radon_addr::{CpuId, DomId, Gfn, Gpa, Maddr, Mfn, Port, VcpuId};
@@ -134,7 +136,8 @@ impl World {
     }
 }
 
-fn build_domain(id: DomId, hardware: bool) -> Arc<Domain> {
+/// A domain with memory; the first of its vCPUs is up.
+pub fn build_domain(id: DomId, hardware: bool) -> Arc<Domain> {
     let config = Config {
         max_vcpus: VCPUS,
         max_evtchn_port: 255,
@@ -161,10 +164,42 @@ fn build_domain(id: DomId, hardware: bool) -> Arc<Domain> {
     domain
 }
 
+thread_local! {
+    /// Nested page tables of the guest that runs on this simulated CPU, 0 = none does. A guest's own accesses go through
+    /// them without the hypervisor's locks: whoever holds one may be waiting for this CPU to leave the guest.
+    pub static RUNNING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The frame and the raw leaf that the processor finds for a gfn.
+pub fn translate(root: u64, gfn: u64) -> Option<(u64, u64)> {
+    let mut table = root;
+    for level in (0..4).rev() {
+        let raw = mem::atomic_u64(Maddr::new(table + (gfn >> (9 * level) & 511) * 8)).load(Ordering::SeqCst);
+        if raw & PRESENT == 0 {
+            return None;
+        }
+        if level == 0 || raw & LARGE != 0 {
+            return Some(((raw & ADDRESS) >> 12 | gfn & ((1 << (9 * level)) - 1), raw));
+        }
+        table = raw & ADDRESS;
+    }
+    None
+}
+
 /// Writes into a domain's memory as its own processor would. Where it gave the page away, it first takes a new one.
 pub fn put(domain: &Domain, at: u64, value: &(impl IntoBytes + Immutable + ?Sized)) {
+    let root = RUNNING.get();
     for (i, byte) in (at..).zip(value.as_bytes()) {
         let gpa = Gpa::new(i);
+        if root != 0 {
+            if let Some((mfn, raw)) = translate(root, i >> 12)
+                && i >> 48 == 0
+                && raw & WRITABLE != 0
+            {
+                mem::write(Maddr::new(mfn << 12 | i & 0xfff), byte);
+            }
+            continue;
+        }
         if domain.ram_at(gpa, true).is_none() {
             let _ = physmap::populate(domain, gpa.gfn(), 0, 64);
         }
@@ -176,7 +211,8 @@ pub fn put(domain: &Domain, at: u64, value: &(impl IntoBytes + Immutable + ?Size
 
 const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;
-const WRITABLE: u64 = 1 << 1;
+/// The guest may write.
+pub const WRITABLE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Calls `leaf(gfn, mfn, raw entry)` for every 4 KiB that the processor can reach through these tables, read as it reads

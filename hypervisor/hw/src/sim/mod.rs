@@ -7,7 +7,9 @@
 pub(crate) mod ram;
 pub(crate) mod thread;
 
+use crate::cpu::MAX_CPUS;
 use radon_addr::{CpuId, Maddr, Mfn, Ns};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Makes `[base, base + len)` RAM (whole pages, zeroed when first touched). RAM that is already there stays.
 pub fn add_ram(base: Maddr, len: u64) {
@@ -37,6 +39,22 @@ pub fn armed() -> Option<Ns> {
 /// CPUs kicked by this thread since the last call.
 pub fn take_kicks() -> Vec<CpuId> {
     thread::with(|t| t.kicks.take())
+}
+
+/// Kicks that wait to be noticed by the thread that is this CPU.
+static KICKED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
+
+pub(crate) fn kick(cpu: CpuId) {
+    thread::with(|t| t.kicks.borrow_mut().push(cpu));
+    if let Some(kicked) = KICKED.get(cpu.index()) {
+        kicked.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Has any thread kicked this CPU since the last call? What would make a guest exit.
+pub fn kicked() -> bool {
+    let me = thread::with(|t| t.cpu.get());
+    KICKED.get(me as usize).is_some_and(|k| k.swap(false, Ordering::SeqCst))
 }
 
 /// What this thread wrote to the console since the last call.
