@@ -29,6 +29,13 @@ for i in $(seq 10); do
 done
 b=$(now)
 figure create-run-gone $((($b - $a) / 10000000)) M
+for i in 1 2 3 4; do minimal_config run$i 16; done
+a=$(now)
+for i in 1 2 3 4; do xl create -q /run/run$i.cfg & done
+wait
+while [ "$(xl list | wc -l)" -gt 2 ]; do usleep 1000; done
+b=$(now)
+figure create-run-gone-parallel $((($b - $a) / 4000000)) M
 sleep 1
 figure leak $((before - $(free_kib))) KiB
 guest_config linux 256 1 idle

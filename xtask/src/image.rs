@@ -4,7 +4,10 @@ use crate::packages::Packages;
 use crate::qemu::Hypervisor;
 use crate::{paths, setup, shell, symbols};
 use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
+use object::Endianness;
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader, ProgramHeader};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Path of the image to boot. Building is quick when nothing changed.
@@ -33,7 +36,32 @@ pub fn build() -> Result<PathBuf> {
         bail!("cargo built no image at {}", path.display());
     }
     symbols::embed(&path)?;
-    Ok(path)
+    strip(&path)
+}
+
+/// What boots: the image without its debug information, which is not loaded anyhow (gdb takes the other file).
+fn strip(path: &Path) -> Result<PathBuf> {
+    let stripped = path.with_file_name("radon-stripped");
+    let image =
+        loaded_part(&std::fs::read(path)?).with_context(|| format!("cannot read {}", path.display()))?;
+    if std::fs::read(&stripped).ok().as_ref() != Some(&image) {
+        std::fs::write(&stripped, image)?;
+    }
+    Ok(stripped)
+}
+
+/// An ELF file up to the end of its last segment, with no section headers.
+fn loaded_part(file: &[u8]) -> Result<Vec<u8>> {
+    let header = FileHeader64::<Endianness>::parse(file)?;
+    let endian = header.endian()?;
+    let segments = header.program_headers(endian, file)?;
+    let end = segments.iter().map(|s| s.p_offset(endian) + s.p_filesz(endian)).max().unwrap_or(0);
+    let mut image = file.get(..usize::try_from(end)?).context("a segment lies outside the file")?.to_vec();
+    // e_shoff; e_shnum and e_shstrndx.
+    for field in [0x28..0x30, 0x3c..0x40] {
+        image.get_mut(field).context("no room for the header")?.fill(0);
+    }
+    Ok(image)
 }
 
 fn unpacked(packages: &Packages) -> Result<PathBuf> {

@@ -192,10 +192,16 @@ pub fn step(this: CpuId) {
     }
 }
 
+/// Frames that an idle pCPU zeroes before it looks for work again: what is due then waits a microsecond, not twenty.
+const SCRUB_AT_ONCE: u32 = 4;
+
 /// Nothing to run: scrubs freed memory, then halts until an interrupt.
 fn idle(until: Ns) {
     let local = LOCAL.this();
-    if radon_frames::frames().scrub_some(64) {
+    if radon_frames::frames().scrub_some(SCRUB_AT_ONCE) {
+        // Interrupts need not wait until all is clean.
+        irq::window();
+        crate::hardware::forward_interrupts();
         return;
     }
     crate::console::poll_input();

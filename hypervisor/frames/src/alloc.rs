@@ -410,6 +410,9 @@ impl FrameAllocator {
     /// is left to do.
     pub fn scrub_some(&self, max: u32) -> bool {
         const BATCH: u32 = 8;
+        if self.scrub_pending() == 0 {
+            return false;
+        }
         let t = self.table();
         let mut left = max;
         while left != 0 {

@@ -28,6 +28,8 @@ pub(crate) struct Buddy {
     heads: [[[u32; ORDERS]; 2]; ZONES],
     /// Bit n set: the list of order n is not empty.
     nonempty: [[u32; 2]; ZONES],
+    /// Bit n set: zone n has a free block.
+    zones: u64,
 }
 
 fn zone_of(frame: u32, order: u8) -> usize {
@@ -54,7 +56,7 @@ fn halve(first_dirty: u32, half: u32) -> (u32, u32) {
 
 impl Buddy {
     pub(crate) const fn new() -> Buddy {
-        Buddy { heads: [[[NIL; ORDERS]; 2]; ZONES], nonempty: [[0; 2]; ZONES] }
+        Buddy { heads: [[[NIL; ORDERS]; 2]; ZONES], nonempty: [[0; 2]; ZONES], zones: 0 }
     }
 
     /// The highest zone all of whose frames lie below `2^addr_bits` bytes.
@@ -73,6 +75,7 @@ impl Buddy {
         t.store(frame, t.load(frame).as_head(order, first_dirty));
         self.heads[zone][list][o] = frame;
         self.nonempty[zone][list] |= 1 << order;
+        self.zones |= 1 << zone;
     }
 
     /// Takes the block headed by `frame` off its list; returns its first dirty frame.
@@ -92,6 +95,9 @@ impl Buddy {
             self.heads[zone][list][o] = next;
             if next == NIL {
                 self.nonempty[zone][list] &= !(1 << order);
+                if self.nonempty[zone] == [0, 0] {
+                    self.zones &= !(1 << zone);
+                }
             }
         }
         t.clear_links(frame);
@@ -106,7 +112,9 @@ impl Buddy {
             Prefer::Clean => [LIST_CLEAN, LIST_DIRTY],
             Prefer::Dirty => [LIST_DIRTY, LIST_CLEAN],
         };
-        for zone in (0..=top_zone.min(ZONES - 1)).rev() {
+        let mut zones = self.zones & ((2 << top_zone.min(ZONES - 1)) - 1);
+        while let Some(zone) = zones.checked_ilog2().map(|zone| zone as usize) {
+            zones &= !(1 << zone);
             for list in lists {
                 let fits = self.nonempty[zone][list] >> order;
                 if fits == 0 {

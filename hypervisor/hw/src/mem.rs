@@ -47,6 +47,7 @@ fn pieces(maddr: Maddr, len: usize, mut f: impl FnMut(*mut u8, usize, usize)) ->
 }
 
 #[cold]
+#[inline(never)]
 fn slowly(maddr: Maddr, len: usize, f: &mut dyn FnMut(*mut u8, usize, usize)) -> bool {
     let mut done = 0;
     while done < len {
@@ -136,6 +137,13 @@ pub fn is_ram_frame(mfn: Mfn) -> bool {
         && backend::is_ram(Maddr::new(mfn.maddr().raw() | 0xfff))
 }
 
+/// Pointer to `len` bytes in one piece, wherever they are. Not inlined: it would bloat every access of a word.
+#[cold]
+#[inline(never)]
+fn locate_whole(maddr: Maddr, len: usize) -> Option<*mut u8> {
+    backend::locate(maddr, len).filter(|(_, n)| *n == len).map(|(p, _)| p)
+}
+
 macro_rules! atomics {
     ($($name:ident $ty:ident $sink:ident)*) => {$(
         /// The naturally aligned word at `maddr` as an atomic; a private word when that is no aligned memory.
@@ -143,8 +151,7 @@ macro_rules! atomics {
         pub fn $name(maddr: Maddr) -> &'static $ty {
             static $sink: $ty = $ty::new(0);
             let size = size_of::<$ty>();
-            let whole = || backend::locate(maddr, size).filter(|(_, n)| *n == size).map(|(p, _)| p);
-            match backend::locate_quickly(maddr, size).or_else(whole) {
+            match backend::locate_quickly(maddr, size).or_else(|| locate_whole(maddr, size)) {
                 // SAFETY: `size` bytes that stay mapped for ever; alignment was checked (pages are aligned in both
                 // back ends); guest memory is only ever accessed by atomics and raw copies.
                 Some(p) if maddr.raw().is_multiple_of(size as u64) => unsafe { $ty::from_ptr(p.cast()) },
@@ -162,7 +169,7 @@ atomics! { atomic_u8 AtomicU8 SINK8 atomic_u16 AtomicU16 SINK16 atomic_u32 Atomi
 ///
 /// `None` when the frame is not RAM.
 pub fn frame_words(mfn: Mfn) -> Option<&'static [core::sync::atomic::AtomicU64; 512]> {
-    let p = backend::locate(mfn.maddr(), PAGE_SIZE).filter(|(_, n)| *n == PAGE_SIZE).map(|(p, _)| p)?;
+    let p = locate_whole(mfn.maddr(), PAGE_SIZE)?;
     // SAFETY: a whole, aligned page that stays mapped for ever and is only accessed by atomics and raw copies.
     Some(unsafe { &*p.cast() })
 }

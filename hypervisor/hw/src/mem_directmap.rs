@@ -30,10 +30,10 @@ pub(super) fn is_ram(maddr: Maddr) -> bool {
     RAM.end_of(maddr.raw()).is_some()
 }
 
-/// Pointer to `len` bytes in the longest range of RAM, where they nearly always are.
+/// Pointer to `len` bytes in one of the longest ranges of RAM, where they nearly always are.
 #[inline]
 pub(super) fn locate_quickly(maddr: Maddr, len: usize) -> Option<*mut u8> {
-    RAM.longest_holds(maddr.raw(), len as u64).then(|| directmap_ptr(maddr))
+    RAM.longest_hold(maddr.raw(), len as u64).then(|| directmap_ptr(maddr))
 }
 
 /// Pointer to the byte and how many of the `len` bytes (> 0) follow it in one piece.

@@ -1,7 +1,7 @@
 //! Verdict guests: each test proves one promise of the Xen ABI. One file per theme in [`tests`], one function per promise.
 //!
 //! Command line: `tests=all` or `tests=name,name` (a name may be a beginning of names), `calls=N seed=S` for the random
-//! calls of the isolation tests, `bench` for the figures of [`bench`].
+//! calls of the isolation tests, `bench` for the figures of [`bench`], `bench=name,name` for some of its parts.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -27,8 +27,8 @@ pub fn main(command_line: &str) {
         mailbox::serve(services::SERVICES);
     } else if let Some(kind) = word("hostile=") {
         tests::hostile(kind);
-    } else if word("bench").is_some() {
-        bench::run();
+    } else if let Some(parts) = word("bench") {
+        bench::run(parts.strip_prefix('=').unwrap_or("all"));
     } else {
         let wanted = word("tests=").unwrap_or("all");
         let chosen: Vec<Test> = all.into_iter().filter(|t| is_wanted(t, wanted)).collect();

@@ -8,6 +8,7 @@ use super::{Answer, Caller, OK, Reply};
 mod acquire_resource;
 mod add_to_physmap;
 mod exchange;
+mod extents;
 mod memory_map;
 mod reservation;
 

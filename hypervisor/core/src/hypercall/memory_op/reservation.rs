@@ -14,6 +14,7 @@ use xen_abi::memory::{
 };
 
 use super::super::{Answer, Caller, OK, Reply, Width};
+use super::extents::Extents;
 use super::resume;
 use crate::domain::Domain;
 use crate::{physmap, pod};
@@ -35,14 +36,6 @@ fn read_reservation(caller: &Caller<'_>, arg: u64) -> Result<MemoryReservation, 
     }
 }
 
-/// Reads frame number `i` of an extent list.
-fn extent(caller: &Caller<'_>, list: u64, i: u64) -> Result<Gfn, Errno> {
-    Ok(Gfn::new(match caller.width {
-        Width::Long => caller.read::<u64>(caller.element::<u64>(list, i)?)?,
-        Width::Compat => u64::from(caller.read::<u32>(caller.element::<u32>(list, i)?)?),
-    }))
-}
-
 /// Populate, increase or decrease from extent `start` on. The value is the number of extents done.
 pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
     // As Xen: a structure that cannot be read, or a target that is not there, means that nothing was done.
@@ -54,12 +47,14 @@ pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
     if r.extent_order > max_order(caller) {
         return Ok(Answer::Done(start as i64));
     }
+    let mut list = Extents::new(r.extent_start.raw(), r.nr_extents);
     let mut i = start;
     while i < r.nr_extents {
         if i > start && i.is_multiple_of(8) && caller.should_yield() {
             return resume(op, i, arg);
         }
-        if extent_step(caller, &domain, op, &r, i).is_err() {
+        let done = list.get(caller, i).and_then(|gfn| extent_step(caller, &domain, op, &r, gfn));
+        if done.is_err() {
             break;
         }
         i += 1;
@@ -73,10 +68,8 @@ fn extent_step(
     domain: &Arc<Domain>,
     op: u32,
     r: &MemoryReservation,
-    i: u64,
+    gfn: Gfn,
 ) -> Result<(), Errno> {
-    let list = r.extent_start.raw();
-    let gfn = extent(caller, list, i)?;
     let order = r.extent_order as u8;
     let aligned = |g: Gfn| g.raw() & ((1u64 << order) - 1) == 0;
     match op {
