@@ -5,7 +5,7 @@ use crate::packages::Packages;
 use crate::qemu::{Boot, Hypervisor, Machine};
 use crate::scenario::{self, Event, Options};
 use crate::test::verdict::{self, Guest};
-use crate::{image, initramfs, paths, setup, shell};
+use crate::{initramfs, paths, setup, shell};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,9 +42,12 @@ pub fn run(args: &Args) -> Result<()> {
     let mut columns = BTreeMap::new();
     let mut missing = Vec::new();
     for hypervisor in hypervisors {
-        let options =
+        let mut options =
             Options { hypervisor, cpus: 1, dom0_cpus: Some(1), patience: 20, ..args.options.clone() };
-        let mut figures = sizes(hypervisor, &packages)?;
+        if hypervisor == Hypervisor::Xen {
+            options.image = None; // another image of ours was meant
+        }
+        let mut figures = sizes(&options, &packages)?;
         progress.next(&format!("bare guests on {}", hypervisor.name()));
         for guest in &benches {
             bare(guest, &options, &packages, &mut figures)?;
@@ -85,11 +88,10 @@ impl Progress {
 }
 
 /// Size of the image on disk, packed as Xen's is; lines of our code.
-fn sizes(hypervisor: Hypervisor, packages: &Packages) -> Result<Figures> {
+fn sizes(options: &Options, packages: &Packages) -> Result<Figures> {
     let mut figures = Figures::new();
-    let image = image::hypervisor(hypervisor, packages)?;
-    let unpacked = std::fs::metadata(&image)?.len();
-    if hypervisor == Hypervisor::Radon {
+    let unpacked = std::fs::metadata(options.image(packages)?)?.len();
+    if options.hypervisor == Hypervisor::Radon {
         let lines: usize = ["abi", "hypervisor"].iter().map(|d| count_lines(&paths::root().join(d))).sum();
         figures.insert("size-lines".into(), (lines as f64, "lines".into()));
     }
