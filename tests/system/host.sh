@@ -11,6 +11,8 @@ check info-topology sh -c 'xl info -n | grep -q "^cpu_topology"'
 check list sh -c 'xl list | grep -q "^Domain-0 .* r"'
 check vcpu-list-dom0 sh -c "[ \$(xl vcpu-list 0 | tail -n +2 | wc -l) = $(nproc) ]"
 check dmesg sh -c 'xl dmesg | grep -q -i dom0'
+check dma-warning sh -c 'xl dmesg | grep -q "WARNING: no IOMMU is in use"'
+check dma-warning-names-the-cure sh -c 'xl dmesg | grep -q "add \"swiotlb=force\""'
 check uptime sh -c 'xl uptime | grep -q "^Domain-0"'
 check cpupool-list sh -c 'xl cpupool-list | grep -q "^Pool-0 .*credit2"'
 check xentop sh -c 'xentop -b -i 1 | grep -q Domain-0'

@@ -18,6 +18,7 @@ pub const DOM0: &[&str] = &[
     "bridge",
     "ext4",
     "crc32c_generic",
+    "msr",
 ];
 
 /// A guest's: its front ends. (The cloud kernel has ext4 built in.)

@@ -17,6 +17,7 @@ mod madt;
 mod numa;
 mod platform;
 mod rsdp;
+mod sleep;
 mod tables;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use radon_addr::Maddr;
 
 use crate::{
     Error, Fadt, Hpet, Madt, McfgSegment, PhysReader, Remapping, Rsdp, Signature, Slit, Srat, le, parse_mcfg,
+    sleep,
 };
 
 /// Bytes in the header which all tables but RSDP and FACS share (ACPI 6.5 §5.2.6).
@@ -150,6 +151,13 @@ impl Tables {
     /// Intel's DMA remapping units.
     pub fn dmar(&self, r: &impl PhysReader) -> Result<Option<Remapping>, Error> {
         self.parse(r, b"DMAR", Remapping::parse_dmar)
+    }
+
+    /// Sleep types that power the machine off, for the two PM1 control registers: the first usable `_S5` of DSDT and SSDTs.
+    pub fn soft_off(&self, r: &impl PhysReader) -> Option<(u8, u8)> {
+        let aml = self.list.iter().filter(|t| matches!(&t.signature, b"DSDT" | b"SSDT"));
+        // The DSDT, which nearly always has it, comes late in the list; the order does not matter, as there is one object.
+        aml.filter_map(|t| read_table(r, t).ok()).find_map(|bytes| sleep::soft_off(bytes.get(HEADER_LEN..)?))
     }
 
     /// AMD's DMA remapping units.

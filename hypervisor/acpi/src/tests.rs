@@ -121,6 +121,18 @@ fn finds_rsdp_in_bios_area_and_ebda() {
 }
 
 #[test]
+fn soft_off_is_found_in_the_dsdt() {
+    let mut m = machine(true);
+    assert_eq!(load(&m).soft_off(&m), None);
+    let mut body = [0x42; 100];
+    body[60..72].copy_from_slice(b"\x08_S5_\x12\x07\x02\x0a\x05\x01\x42");
+    m.table(0x7fe2_0000, b"DSDT", 2, &body);
+    assert_eq!(load(&m).soft_off(&m), Some((5, 1)));
+    m.put(0x7fe2_0000 + 100, &[0x41]); // a table with a wrong checksum says nothing
+    assert_eq!(load(&m).soft_off(&m), None);
+}
+
+#[test]
 fn walks_both_root_tables() {
     for wide in [false, true] {
         let t = load(&machine(wide));

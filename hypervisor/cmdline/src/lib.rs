@@ -60,6 +60,7 @@ pub struct LogThreshold {
 
 /// How to restart the machine (`reboot=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum RebootMethod {
     /// Try what the firmware offers, then the others.
     Default,
@@ -73,17 +74,41 @@ pub enum RebootMethod {
     Pci,
     /// PCI reset port, with a power cycle.
     Power,
-    /// EFI runtime service.
-    Efi,
 }
 
-/// Default scheduler (`sched=`).
+/// Time stamps of log lines (`console_timestamps=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheduler {
-    /// Proportional share, the only one offered.
-    Credit2,
-    /// One vCPU per pCPU.
-    Null,
+pub enum Timestamps {
+    /// None.
+    None,
+    /// Date and time.
+    Date,
+    /// With milliseconds.
+    DateMs,
+    /// Seconds since start.
+    Boot,
+    /// The time stamp counter.
+    Raw,
+}
+
+/// Platform timer that the TSC is calibrated against (`clocksource=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockSource {
+    /// HPET.
+    Hpet,
+    /// ACPI PM timer.
+    Acpi,
+    /// The old interval timer.
+    Pit,
+}
+
+/// Features that `cpuid=` or `dom0-cpuid=` names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuidChange {
+    /// Name as in the command line, without `no-`.
+    pub feature: String,
+    /// Wanted rather than not.
+    pub on: bool,
 }
 
 /// What `radon-selftest` does.
@@ -99,6 +124,10 @@ pub enum SelfTest {
     Overflow,
     /// Wait for ever, for what is done to the machine from outside.
     Wait,
+    /// Let a CPU hang, for the watchdog to find.
+    Hang,
+    /// Restart the machine.
+    Reboot,
 }
 
 /// Parameters of the credit2 scheduler.
@@ -108,8 +137,6 @@ pub struct Credit2 {
     pub ratelimit_us: u32,
     /// `sched_credit2_migrate_resist`: microseconds of advantage a vCPU's present queue has.
     pub migrate_resist_us: u32,
-    /// `sched_credit2_max_cpus_runqueue`: most pCPUs of one run queue.
-    pub max_cpus_runqueue: u32,
     /// `credit2_cap_period_ms`: how often the budget of a capped domain is refilled.
     pub cap_period_ms: u32,
 }
@@ -123,18 +150,16 @@ pub struct Options {
     pub com1: Option<Serial>,
     /// `com2=`.
     pub com2: Option<Serial>,
-    /// `sync_console`: wait for the device on every character.
-    pub sync_console: bool,
     /// `conring_size=`, bytes.
-    pub conring_size: u64,
+    pub conring_size: Option<u64>,
+    /// `console_timestamps=`.
+    pub timestamps: Timestamps,
     /// `console_to_ring`: copy guests' console output to the ring.
     pub console_to_ring: bool,
     /// `loglvl=`.
     pub loglvl: LogThreshold,
     /// `guest_loglvl=`.
     pub guest_loglvl: LogThreshold,
-    /// `vga=`, as given.
-    pub vga: Option<String>,
     /// How dom0 is built.
     pub dom0: Dom0,
     /// Text after ` -- `, which Xen appends to dom0's own command line.
@@ -149,16 +174,8 @@ pub struct Options {
     pub noreboot: bool,
     /// `reboot=`.
     pub reboot: RebootMethod,
-    /// `sched=`.
-    pub sched: Scheduler,
     /// Parameters of credit2.
     pub credit2: Credit2,
-    /// `cpuidle=`: use deeper idle states than HLT.
-    pub cpuidle: bool,
-    /// `iommu=`: use an IOMMU when there is one.
-    pub iommu: bool,
-    /// `iommu=verbose`.
-    pub iommu_verbose: bool,
     /// `iommu=force` or `required`: refuse to start without one.
     pub iommu_required: bool,
     /// `hap_1gb=`: 1 GiB pages in nested page tables.
@@ -169,14 +186,12 @@ pub struct Options {
     pub x2apic: bool,
     /// `xsave=`: let guests use extended state.
     pub xsave: bool,
-    /// `tsc=`: `unstable`, `skewed` or `stable:socket`.
-    pub tsc: Option<String>,
     /// `clocksource=`: platform timer to prefer.
-    pub clocksource: Option<String>,
-    /// `ucode=`, as given.
-    pub ucode: Option<String>,
-    /// `flask=`, as given.
-    pub flask: Option<String>,
+    pub clocksource: Option<ClockSource>,
+    /// `cpuid=`: features that nobody gets.
+    pub cpuid: Vec<CpuidChange>,
+    /// `dom0-cpuid=`: features that dom0 gets or does not get.
+    pub dom0_cpuid: Vec<CpuidChange>,
     /// `watchdog`: check by NMI that every CPU still makes progress.
     pub watchdog: bool,
     /// `watchdog_timeout=`, seconds.
@@ -185,11 +200,9 @@ pub struct Options {
     pub gnttab_max_frames: u32,
     /// `gnttab_max_maptrack_frames=`: upper bound per domain.
     pub gnttab_max_maptrack_frames: u32,
-    /// `bootscrub`: clear free memory at start.
-    pub bootscrub: bool,
     /// `low_mem_virq_limit=`, bytes.
     pub low_mem_virq_limit: u64,
-    /// `radon-selftest[=panic|fault|overflow|wait]`: check the start-up (or the crash report), then leave the emulator.
+    /// `radon-selftest[=panic|fault|overflow|wait|hang|reboot]`: check the start-up (or the crash report), then leave the emulator.
     pub selftest: Option<SelfTest>,
 }
 
@@ -199,12 +212,11 @@ impl Default for Options {
             console: alloc::vec![ConsoleDevice::Com1, ConsoleDevice::Vga],
             com1: None,
             com2: None,
-            sync_console: false,
-            conring_size: 16 << 10,
+            conring_size: None,
+            timestamps: Timestamps::None,
             console_to_ring: false,
             loglvl: LogThreshold { always: LogLevel::Warning, limited: LogLevel::Warning },
             guest_loglvl: LogThreshold { always: LogLevel::None, limited: LogLevel::Warning },
-            vga: None,
             dom0: Dom0::default(),
             dom0_extra: String::new(),
             max_cpus: None,
@@ -212,30 +224,19 @@ impl Default for Options {
             mem: None,
             noreboot: false,
             reboot: RebootMethod::Default,
-            sched: Scheduler::Credit2,
-            credit2: Credit2 {
-                ratelimit_us: 1000,
-                migrate_resist_us: 500,
-                max_cpus_runqueue: 16,
-                cap_period_ms: 10,
-            },
-            cpuidle: true,
-            iommu: true,
-            iommu_verbose: false,
+            credit2: Credit2 { ratelimit_us: 1000, migrate_resist_us: 500, cap_period_ms: 10 },
             iommu_required: false,
             hap_1gb: true,
             hap_2mb: true,
             x2apic: true,
             xsave: true,
-            tsc: None,
             clocksource: None,
-            ucode: None,
-            flask: None,
+            cpuid: Vec::new(),
+            dom0_cpuid: Vec::new(),
             watchdog: false,
             watchdog_timeout_s: 5,
             gnttab_max_frames: 64,
             gnttab_max_maptrack_frames: 1024,
-            bootscrub: true,
             low_mem_virq_limit: 64 << 20,
             selftest: None,
         }

@@ -51,6 +51,20 @@ impl Default for Serial {
     }
 }
 
+impl Serial {
+    /// The 16550's line control register for these settings.
+    pub fn line_control(&self) -> u8 {
+        let parity = match self.parity {
+            Parity::None => 0,
+            Parity::Odd => 1,
+            Parity::Even => 3,
+            Parity::Mark => 5,
+            Parity::Space => 7,
+        };
+        self.data_bits.saturating_sub(5) & 3 | u8::from(self.stop_bits == 2) << 2 | parity << 3
+    }
+}
+
 pub(crate) fn serial(value: Option<&str>) -> Result<Serial, Problem> {
     let mut fields = value.ok_or(Problem::BadValue)?.split(',');
     let mut port = Serial::default();

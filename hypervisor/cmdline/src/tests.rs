@@ -39,7 +39,7 @@ fn booleans_in_every_spelling() {
     ] {
         assert_eq!(options(line).smt, expected, "{line}");
     }
-    assert!(options("sync-console").sync_console && options("sync_console").sync_console);
+    assert!(options("console-to-ring").console_to_ring && options("console_to_ring").console_to_ring);
     assert_eq!(problem("smt=perhaps"), Problem::BadValue);
 }
 
@@ -94,12 +94,15 @@ fn dom0_vcpus() {
 
 #[test]
 fn serial_ports() {
-    let port = options("com2=57600/1000000,7e2,0x2f8,3").com2.unwrap();
+    let (asked, warnings) = parse("com2=57600/1000000,7e2,0x2f8,3");
+    assert!(matches!(warnings[..], [Warning { problem: Problem::Ignored(_), .. }]));
+    let port = asked.com2.unwrap();
     assert_eq!(
         (port.baud, port.base_baud, port.io_base, port.irq),
         (Some(57600), Some(1000000), Some(0x2f8), Some(3))
     );
     assert_eq!((port.data_bits, port.parity, port.stop_bits), (7, Parity::Even, 2));
+    assert_eq!((port.line_control(), Serial::default().line_control()), (0x1e, 3));
     assert_eq!(options("com1=auto").com1, Some(Serial::default()));
     assert_eq!(problem("com1=0"), Problem::BadValue);
     assert_eq!(problem("com1=9600,9n1"), Problem::BadValue);
@@ -110,17 +113,79 @@ fn modes_methods_and_lists() {
     assert!(options("dom0=pvh,verbose=1").dom0.verbose);
     assert!(matches!(problem("dom0=pv"), Problem::Ignored(_)));
     assert!(options("reboot=no").noreboot);
-    assert_eq!(options("reboot=acpi,warm").reboot, RebootMethod::Acpi);
-    assert!(!options("iommu=no").iommu && !options("no-iommu").iommu);
-    assert!(options("iommu=force,verbose").iommu_required);
+    assert_eq!(options("reboot=acpi,cold").reboot, RebootMethod::Acpi);
+    assert_eq!(options("iommu=no"), options("no-iommu"));
+    assert!(options("iommu=force").iommu_required);
+    assert!(matches!(problem("iommu=on"), Problem::Ignored(_)));
+    assert!(matches!(problem("iommu=verbose"), Problem::Ignored(_)));
+    assert!(parse("iommu=force,verbose").0.iommu_required);
     assert_eq!(options("console=none").console, []);
     assert_eq!(options("maxcpus=3").max_cpus, Some(3));
     assert_eq!(options("nosmp").max_cpus, Some(1));
     assert_eq!(options("loglvl=warning/info").loglvl.limited, LogLevel::Info);
     assert_eq!(options("radon-selftest").selftest, Some(SelfTest::Checks));
+    assert_eq!(options("radon-selftest=hang").selftest, Some(SelfTest::Hang));
     assert_eq!(options("radon-selftest=panic").selftest, Some(SelfTest::Panic));
     assert_eq!(options("radon-selftest=wait").selftest, Some(SelfTest::Wait));
     assert_eq!(options("watchdog_timeout=9").watchdog_timeout_s, 9);
+}
+
+#[test]
+fn what_cannot_be_otherwise_warns_only_when_asked_to_be() {
+    for fine in [
+        "sync_console",
+        "bootscrub",
+        "bootscrub=idle",
+        "cpuidle=0",
+        "no-cpuidle",
+        "sched=credit2",
+        "clocksource=tsc",
+    ] {
+        assert_eq!(options(fine), Options::default(), "{fine}");
+    }
+    for not in [
+        "no-sync_console",
+        "sync_console=0",
+        "bootscrub=0",
+        "cpuidle",
+        "cpuidle=1",
+        "sched=null",
+        "sched=credit",
+        "sched_credit2_max_cpus_runqueue=4",
+        "tsc=unstable",
+        "ucode=scan",
+        "flask=enforcing",
+        "vga=text-80x25",
+        "reboot=efi",
+        "reboot=warm",
+    ] {
+        assert!(matches!(problem(not), Problem::Ignored(_)), "{not}");
+    }
+    let (asked, warnings) = parse("console=com2,vga");
+    assert_eq!(asked.console, [ConsoleDevice::Com2, ConsoleDevice::Vga]);
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn stamps_clocks_and_features() {
+    for (line, stamps) in [
+        ("console_timestamps", Timestamps::Date),
+        ("console_timestamps=yes", Timestamps::Date),
+        ("console_timestamps=datems", Timestamps::DateMs),
+        ("console_timestamps=boot", Timestamps::Boot),
+        ("console_timestamps=raw", Timestamps::Raw),
+        ("console_timestamps=none", Timestamps::None),
+    ] {
+        assert_eq!(options(line).timestamps, stamps, "{line}");
+    }
+    assert_eq!(problem("console_timestamps=sometimes"), Problem::BadValue);
+    assert_eq!(options("clocksource=pit").clocksource, Some(ClockSource::Pit));
+    assert_eq!(problem("clocksource=sundial"), Problem::BadValue);
+    let change = |feature: &str, on| CpuidChange { feature: feature.to_string(), on };
+    assert_eq!(options("cpuid=no-rdrand,avx=0").cpuid, [change("rdrand", false), change("avx", false)]);
+    assert_eq!(options("dom0-cpuid=itsc").dom0_cpuid, [change("itsc", true)]);
+    assert_eq!(problem("cpuid"), Problem::BadValue);
+    assert_eq!(options("conring_size=256k").conring_size, Some(256 << 10));
 }
 
 #[test]

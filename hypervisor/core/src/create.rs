@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use radon_addr::{DomId, Maddr, Mfn, VcpuId};
+use radon_cmdline::Options;
 use radon_evtchn::EventChannels;
 use radon_frames::{Kind as FrameKind, Request, frames};
 use radon_grant::{GrantTable, MapTrack};
@@ -87,11 +88,20 @@ fn shared_maps() -> Result<&'static SharedMaps, Errno> {
     Ok(MAPS.call_once(|| SharedMaps { ports, msrs: msrs.maddr() }))
 }
 
+/// Largest pages of nested page tables. Without 2 MiB pages there are none of 1 GiB either.
+fn max_order(options: &Options) -> u8 {
+    match (options.hap_2mb, options.hap_1gb) {
+        (false, _) => 0,
+        (true, false) => 9,
+        (true, true) => 18,
+    }
+}
+
 /// A domain without vCPUs, listed and paused.
 pub fn create(id: DomId, config: Config, handle: [u8; 16], policy: Policy) -> Result<Arc<Domain>, Errno> {
     let mut p2m = P2m::new(frames(), id, GPA_BITS).map_err(crate::physmap::p2m_errno)?;
-    if machine::facts().is_some_and(|f| !f.options.hap_1gb) {
-        p2m.set_max_order(if machine::facts().is_some_and(|f| !f.options.hap_2mb) { 0 } else { 9 });
+    if let Some(facts) = machine::facts() {
+        p2m.set_max_order(max_order(&facts.options));
     }
     let shared_info = frames().alloc(Request::new(0, id, FrameKind::XenShared)).map_err(|_| Errno::ENOMEM)?;
     let mut events = EventChannels::new(id, config.max_vcpus, config.max_evtchn_port)?;
@@ -171,4 +181,18 @@ fn new_vcpu(domain: &Arc<Domain>, id: VcpuId, ports: Option<Maddr>) -> Result<Vc
         vcpu.vcpu_info.store(at, core::sync::atomic::Ordering::Release);
     }
     Ok(vcpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_sizes_of_the_command_line() {
+        let order = |line| max_order(&radon_cmdline::parse(line).0);
+        assert_eq!(order(""), 18);
+        assert_eq!(order("hap_1gb=0"), 9);
+        assert_eq!(order("hap_2mb=0"), 0);
+        assert_eq!(order("no-hap_1gb no-hap_2mb"), 0);
+    }
 }

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use radon_addr::{CpuId, Maddr, Mfn, PAGE_SIZE};
 use radon_bootproto::MemRegion;
-use radon_hw::{cpu, port};
+use radon_cmdline::RebootMethod;
+use radon_hw::{cpu, port, time};
 use radon_svm::Machine as SvmMachine;
 use spin::Once;
 use xen_abi::sched::SHUTDOWN_POWEROFF;
@@ -22,8 +23,12 @@ pub struct Facts {
     pub options: radon_cmdline::Options,
     /// What SVM offers.
     pub svm: SvmMachine,
-    /// ACPI power-management registers, for powering off.
+    /// ACPI power-management control registers, for powering off.
     pub pm1a: Option<u16>,
+    /// The second, where there is one.
+    pub pm1b: Option<u16>,
+    /// Sleep types of `_S5` for the two registers.
+    pub soft_off: Option<(u8, u8)>,
     /// ACPI reset register (I/O port, value).
     pub reset: Option<(u16, u8)>,
 }
@@ -87,22 +92,78 @@ pub fn hardware_domain_gone(code: u8) -> ! {
     reboot()
 }
 
-/// Powers off as far as a hypervisor without AML can: dom0 normally did it by itself through the PM1a register.
+/// Sleep enable bit and place of the sleep type in a PM1 control register (ACPI 6.4, 4.8.3.2.1).
+const SLEEP_ENABLE: u16 = 1 << 13;
+const SLEEP_TYPE_SHIFT: u32 = 10;
+
+/// Writes the sleep registers. `a`, `b`: values with the sleep type in place, as dom0's AML found them.
+pub fn enter_sleep(a: u16, b: u16) {
+    let Some(facts) = facts() else { return };
+    for (register, value) in [(facts.pm1a, a), (facts.pm1b, b)] {
+        if let Some(register) = register {
+            port::out16(register, value | SLEEP_ENABLE);
+        }
+    }
+}
+
+/// Powers off with the sleep type of the tables' `_S5`: for a dom0 that did not do it by itself.
 pub fn power_off() -> ! {
-    // Sleep type 0 is S5 in QEMU's and most virtual machines' tables; a machine that knows another stays halted.
-    const SLP_EN: u16 = 1 << 13;
-    if let Some(pm1a) = facts().and_then(|f| f.pm1a) {
-        port::out16(pm1a, SLP_EN);
+    match facts().and_then(|f| f.soft_off) {
+        Some((a, b)) => {
+            enter_sleep(u16::from(a & 7) << SLEEP_TYPE_SHIFT, u16::from(b & 7) << SLEEP_TYPE_SHIFT);
+        }
+        None => {
+            radon_hw::warn!("The machine's tables do not say how to power it off: switch it off by hand.")
+        }
     }
     cpu::halt_forever()
 }
 
-/// Resets the machine: ACPI reset register, keyboard controller, PCI reset port.
+/// Resets the machine: first by the method that the command line names, then by the others.
 pub fn reboot() -> ! {
-    if let Some((reset, value)) = facts().and_then(|f| f.reset) {
-        port::out8(reset, value);
+    let method = facts().map_or(RebootMethod::Default, |f| f.options.reboot);
+    for step in steps(method) {
+        match step {
+            RebootMethod::Default | RebootMethod::Acpi => {
+                if let Some((reset, value)) = facts().and_then(|f| f.reset) {
+                    port::out8(reset, value);
+                }
+            }
+            RebootMethod::Pci => radon_hw::reset::pci(false),
+            RebootMethod::Power => radon_hw::reset::pci(true),
+            RebootMethod::Keyboard => radon_hw::reset::keyboard(),
+            RebootMethod::Triple => radon_hw::reset::triple_fault(),
+        }
+        time::busy_wait(RESET_NS);
     }
-    port::out8(0xcf9, 0x6);
-    port::out8(0x64, 0xfe);
     cpu::halt_forever()
+}
+
+/// How long a reset may take to come.
+const RESET_NS: u64 = 100_000_000;
+
+/// What to try, in order.
+fn steps(method: RebootMethod) -> [RebootMethod; 4] {
+    use RebootMethod::{Acpi, Default, Keyboard, Pci, Power, Triple};
+    match method {
+        Default | Acpi => [Acpi, Pci, Keyboard, Triple],
+        Pci => [Pci, Acpi, Keyboard, Triple],
+        Power => [Power, Acpi, Keyboard, Triple],
+        Keyboard => [Keyboard, Acpi, Pci, Triple],
+        Triple => [Triple; 4],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wanted_way_comes_first_and_the_sure_one_last() {
+        use RebootMethod::{Acpi, Default, Keyboard, Pci, Power, Triple};
+        assert_eq!(steps(Default)[0], Acpi);
+        for method in [Acpi, Pci, Power, Keyboard, Triple] {
+            assert_eq!((steps(method)[0], steps(method)[3]), (method, Triple));
+        }
+    }
 }

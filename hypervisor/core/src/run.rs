@@ -13,7 +13,7 @@ use radon_addr::{CpuId, Ns};
 use radon_cpu::Exit;
 use radon_hw::lock::{SpinLock, rank};
 use radon_hw::percpu::PerCpu;
-use radon_hw::{cpu, ipi, irq, time};
+use radon_hw::{cpu, heartbeat, ipi, irq, time};
 use radon_sched::Scheduler;
 
 use crate::context::Context;
@@ -183,6 +183,7 @@ pub fn step(this: CpuId) {
     let local = LOCAL.this();
     local.reschedule.store(false, Ordering::SeqCst);
     let now = time::now();
+    heartbeat::beat(now);
     wake_sleepers(now);
     let decision = SCHEDULER.lock().schedule(this, now);
     decision.poke.iter().for_each(poke);
@@ -205,7 +206,8 @@ fn idle(until: Ns) {
         return;
     }
     crate::console::poll_input();
-    arm(next_sleeper().min(until).min(crate::console::next_poll()));
+    let beat = heartbeat::next_deadline(time::now());
+    arm(next_sleeper().min(until).min(crate::console::next_poll()).min(beat));
     if !local.reschedule.load(Ordering::SeqCst) {
         let from = time::now();
         cpu::halt_until_interrupt();
@@ -303,6 +305,7 @@ fn run_vcpu(this: CpuId, vcpu: &Arc<Vcpu>, until: Ns) {
     let local = LOCAL.this();
     loop {
         let now = time::now();
+        heartbeat::beat(now);
         if now >= vcpu.next_deadline() {
             timers::fire(vcpu, now);
         }

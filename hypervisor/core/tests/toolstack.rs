@@ -48,6 +48,8 @@ fn start() {
                 decode_assists: false,
                 flush_by_asid: true,
             },
+            pm1b: None,
+            soft_off: None,
             pm1a: None,
             reset: None,
         });

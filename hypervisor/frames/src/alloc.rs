@@ -156,8 +156,11 @@ impl FrameAllocator {
         t.clear();
         self.table_base.store(t.base, Ordering::Release);
         self.extent.store(extent, Ordering::Release);
+        // Ranges that overlap, or that the extent does not describe, are looked at frame by frame.
+        let sorted = ram.is_sorted_by(|a, b| a.end <= b.start);
         for range in ram {
-            Self::add_ram(&mut inner, t, range, contents);
+            let fresh = sorted && t.covers(range);
+            Self::add_ram(&mut inner, t, range, contents, fresh);
         }
         self.publish(&inner);
         Ok(())
@@ -166,11 +169,12 @@ impl FrameAllocator {
     /// Frees a range that `init` left reserved (start-up memory no longer needed). Its content is unknown.
     pub fn add_range(&self, ram: Range<Mfn>) {
         let mut inner = self.lock();
-        Self::add_ram(&mut inner, self.table(), &ram, Contents::Overwritten);
+        Self::add_ram(&mut inner, self.table(), &ram, Contents::Overwritten, false);
         self.publish(&inner);
     }
 
-    fn add_ram(inner: &mut Inner, t: Table, ram: &Range<Mfn>, contents: Contents) {
+    /// `fresh`: the table has nothing but reserved frames there, and the range touches no hole.
+    fn add_ram(inner: &mut Inner, t: Table, ram: &Range<Mfn>, contents: Contents, fresh: bool) {
         let dirty = contents == Contents::Overwritten;
         let end = ram.end.raw().min(u64::from(t.frames)) as u32;
         let mut frame = ram.start.raw().min(u64::from(end)) as u32;
@@ -181,16 +185,15 @@ impl FrameAllocator {
                 order -= 1;
             }
             let reserved = |f| t.contains(f) && t.load(f).kind() == Kind::Reserved;
-            if !(frame..frame + size(order)).all(reserved) {
+            // What was just cleared need not be looked at: on a machine with many TiB that would be the most of the start.
+            if !fresh && !(frame..frame + size(order)).all(reserved) {
                 order = 0;
                 if !reserved(frame) {
                     frame += 1;
                     continue;
                 }
             }
-            for f in frame..frame + size(order) {
-                t.store(f, State::free(dirty));
-            }
+            t.fill(frame, size(order), State::free(dirty));
             inner.buddy.give(t, frame, order, if dirty { 0 } else { CLEAN });
             let n = u64::from(size(order));
             inner.total += n;

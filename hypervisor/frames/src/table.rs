@@ -117,6 +117,20 @@ impl Table {
     pub(crate) fn store(self, frame: u32, state: State) {
         self.state(frame).store(state.0, Ordering::Release);
     }
+    /// Has every frame of the range an entry?
+    pub(crate) fn covers(self, range: &Range<Mfn>) -> bool {
+        let (start, end) = (range.start.raw(), range.end.raw());
+        let (hole, after) =
+            (u64::from(self.hole_start), u64::from(self.hole_start) + u64::from(self.hole_len));
+        start < end && end <= u64::from(self.frames) && (end <= hole || start >= after || hole == after)
+    }
+    /// The same state for `count` frames from `frame` on, none of which lies in the hole, and of which nobody else knows yet.
+    pub(crate) fn fill(self, frame: u32, count: u32, state: State) {
+        debug_assert!(self.contains(frame) && self.contains(frame + count - 1));
+        let entry = if frame >= self.hole_start { frame.wrapping_sub(self.hole_len) } else { frame };
+        let at = Maddr::new(self.base.wrapping_add(u64::from(entry) * ENTRY));
+        mem::fill_words(at, state.0, count as usize);
+    }
     #[inline]
     fn link(self, frame: u32) -> &'static AtomicU64 {
         debug_assert!(self.contains(frame));

@@ -1,7 +1,9 @@
 //! The local APIC of each CPU, in x2APIC mode where the processor has it, else memory-mapped.
 
 #[cfg(target_os = "none")]
-pub use imp::{clear_error, eoi, id, init_this_cpu, send_init, send_ipi, send_nmi, send_startup, x2apic};
+pub use imp::{
+    clear_error, eoi, id, init_this_cpu, send_init, send_ipi, send_nmi, send_startup, without_x2apic, x2apic,
+};
 #[cfg(target_os = "none")]
 pub(crate) use imp::{set_timer, start_timer_count, timer_count, use_tsc_deadline};
 
@@ -49,6 +51,13 @@ mod imp {
     const ICR_STARTUP: u32 = 6 << 8;
 
     static X2APIC: AtomicBool = AtomicBool::new(false);
+    static UNWANTED: AtomicBool = AtomicBool::new(false);
+
+    /// `x2apic=no`: uses the memory-mapped registers. Before the first [`init_this_cpu`].
+    pub fn without_x2apic() {
+        UNWANTED.store(true, Relaxed);
+    }
+
     /// Virtual address of the memory-mapped registers.
     static REGISTERS: AtomicU64 = AtomicU64::new(0);
 
@@ -80,13 +89,17 @@ mod imp {
     /// Enables the running CPU's local APIC: all sources masked but NMI on LINT1, priority open, spurious vector set.
     pub fn init_this_cpu() {
         let base = msr::read(msr::APIC_BASE);
-        if cpuid::leaf(1, 0).ecx >> 21 & 1 != 0 {
+        if cpuid::leaf(1, 0).ecx >> 21 & 1 != 0 && !UNWANTED.load(Relaxed) {
             // From disabled the way leads through xAPIC mode.
             msr::write(msr::APIC_BASE, base | BASE_ENABLE);
             msr::write(msr::APIC_BASE, base | BASE_ENABLE | BASE_X2APIC);
             X2APIC.store(true, Relaxed);
         } else {
-            msr::write(msr::APIC_BASE, base | BASE_ENABLE);
+            if base & BASE_X2APIC != 0 {
+                // The firmware switched it on; the way back leads through disabled.
+                msr::write(msr::APIC_BASE, base & !(BASE_ENABLE | BASE_X2APIC));
+            }
+            msr::write(msr::APIC_BASE, base & !BASE_X2APIC | BASE_ENABLE);
             if REGISTERS.load(Relaxed) == 0
                 && let Some(region) = crate::mmio::map(Maddr::new(base & 0xf_ffff_ffff_f000), 0x1000)
             {

@@ -2,6 +2,8 @@
 //! and change hands only when a CPU switches vCPUs.
 #![allow(unsafe_code)] // XSAVE and XRSTOR
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 /// Bytes of the save area: enough for x87, SSE, AVX, AVX-512 and PKRU in the standard format.
 pub const AREA_SIZE: usize = 4096;
 /// XCR0 bits that a guest may ever have: x87, SSE, AVX, the three AVX-512 parts, PKRU.
@@ -100,6 +102,13 @@ pub fn valid_xcr0(xcr0: u64) -> bool {
         && (xcr0 & 0xe0 == 0 || xcr0 & 4 != 0)
 }
 
+/// `xsave=no`: only what FXSAVE holds is used, by guests too. Before the first [`init_this_cpu`].
+pub fn without_xsave() {
+    XSAVE_UNWANTED.store(true, Relaxed);
+}
+
+static XSAVE_UNWANTED: AtomicBool = AtomicBool::new(false);
+
 /// Prepares the running CPU: no FPU traps, SSE and XSAVE enabled.
 pub fn init_this_cpu() {
     imp::init_this_cpu();
@@ -118,7 +127,7 @@ mod imp {
     static HAVE_XSAVEOPT: AtomicBool = AtomicBool::new(false);
 
     pub fn init_this_cpu() {
-        let xsave = cpuid::leaf(1, 0).ecx >> 26 & 1 != 0;
+        let xsave = cpuid::leaf(1, 0).ecx >> 26 & 1 != 0 && !super::XSAVE_UNWANTED.load(Relaxed);
         // CR0: clear EM and TS, set MP. CR4: OSFXSR, OSXMMEXCPT, OSXSAVE.
         let cr4 = cr::read_cr4() | 3 << 9 | u64::from(xsave) << 18;
         // SAFETY: these bits concern the extended registers only.

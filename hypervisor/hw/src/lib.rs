@@ -7,7 +7,7 @@
 //! 1. `cpu::set_this(CpuId::new(0))` before anything else (per-CPU data hangs on GS).
 //! 2. `mem::init_early(mapped_end)`: everything below `mapped_end` is in the direct map. Tables of the boot loader can be
 //!    read now.
-//! 3. `console::init_uart(port, baud)`; from now on the log macros reach the serial line.
+//! 3. `console::init_uart(port, line)`; from now on the log macros reach the serial line.
 //! 4. `mem::init(&[(base, len, RangeKind)])`: from now on only these ranges can be touched, `is_ram` is exact.
 //! 5. `mmio::init(root)` with the machine address of the PML4 that all CPUs share.
 //! 6. IDT loaded: `#GP` calls `extable::lookup(rip)`, external vectors call `irq::dispatch(vector)`.
@@ -32,6 +32,7 @@ pub mod cpuid;
 pub mod cr;
 pub mod extable;
 pub mod fpu;
+pub mod heartbeat;
 pub mod ioapic;
 pub mod ipi;
 pub mod irq;
@@ -45,6 +46,7 @@ pub mod pic;
 pub mod port;
 #[cfg(any(target_os = "none", test))]
 mod ranges;
+pub mod reset;
 #[cfg(any(target_os = "none", test))]
 mod rtc;
 pub mod svm;

@@ -106,7 +106,14 @@ pub fn zero_frame(mfn: Mfn) {
 /// Fills `len` bytes with `byte`.
 pub fn fill(maddr: Maddr, byte: u8, len: usize) {
     // SAFETY: `pieces` yields pointers to `n` bytes of mapped memory.
-    pieces(maddr, len, |dst, _, n| unsafe { fill_raw(dst, byte, n) });
+    pieces(maddr, len, |dst, _, n| unsafe { fill_raw(dst, u64::from_ne_bytes([byte; 8]), n) });
+}
+
+/// Fills `count` words from the 8-byte aligned `maddr` on with `word`.
+pub fn fill_words(maddr: Maddr, word: u64, count: usize) {
+    debug_assert!(maddr.raw().is_multiple_of(8));
+    // SAFETY: `pieces` yields pointers to `n` bytes of mapped memory.
+    pieces(maddr, count.saturating_mul(8), |dst, _, n| unsafe { fill_raw(dst, word, n) });
 }
 
 /// Copies a whole frame; source and destination must differ.
@@ -206,19 +213,17 @@ unsafe fn copy_raw(dst: *mut u8, src: *const u8, n: usize) {
     }
 }
 
-/// Fills `n` bytes.
+/// Fills `n` bytes with the bytes of `word` over and over.
 ///
 /// # Safety
 /// `dst` must be valid for `n` bytes.
 #[inline(always)]
-unsafe fn fill_raw(dst: *mut u8, byte: u8, n: usize) {
+unsafe fn fill_raw(dst: *mut u8, word: u64, n: usize) {
     #[cfg(miri)]
-    // SAFETY: the caller vouches for the range.
-    unsafe {
-        dst.write_bytes(byte, n)
-    };
-    #[cfg(not(miri))]
-    let word = u64::from_ne_bytes([byte; 8]);
+    for (i, byte) in word.to_ne_bytes().into_iter().cycle().take(n).enumerate() {
+        // SAFETY: the caller vouches for the range.
+        unsafe { dst.add(i).write(byte) };
+    }
     #[cfg(not(miri))]
     // SAFETY: the caller vouches for the range; the direction flag is clear by the calling convention.
     unsafe {
@@ -246,6 +251,14 @@ mod tests {
             assert_eq!(read::<u8>(Maddr::new(at.raw() - 1)), 0xee);
             assert_eq!(read::<u8>(Maddr::new(at.raw() + len as u64)), 0xee);
         }
+    }
+
+    #[test]
+    fn words_are_filled_across_pages() {
+        let base = crate::sim::fresh_ram(3).maddr();
+        fill_words(Maddr::new(base.raw() + 8), 0x0102_0304_0506_0708, 2 * PAGE_SIZE / 8);
+        let word = |n: u64| read::<u64>(Maddr::new(base.raw() + n * 8));
+        assert_eq!((word(0), word(1), word(1024), word(1025)), (0, 0x0102_0304_0506_0708, word(1), 0));
     }
 
     #[test]

@@ -5,13 +5,18 @@ use crate::symbols;
 use crate::traps::{self, TrapFrame};
 use core::arch::asm;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use radon_hw::{console, cpu, cr, ipi, machine_check, port};
+use core::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
+use radon_cmdline::RebootMethod;
+use radon_hw::{console, cpu, cr, heartbeat, ipi, machine_check, port, reset};
 
 /// 1 + the id of the CPU that reports the crash.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
 /// `noreboot`: stay halted.
 static HALT_AFTER: AtomicBool = AtomicBool::new(false);
+/// `reboot=`: the method to begin with (a [`RebootMethod`]).
+static METHOD: AtomicU8 = AtomicU8::new(RebootMethod::Default as u8);
 /// `radon-selftest`: leave the emulator instead.
 static SELFTEST: AtomicBool = AtomicBool::new(false);
 
@@ -23,7 +28,8 @@ macro_rules! say {
 }
 
 /// What to do after a crash.
-pub fn configure(noreboot: bool, selftest: bool) {
+pub fn configure(noreboot: bool, method: RebootMethod, selftest: bool) {
+    METHOD.store(method as u8, Relaxed);
     HALT_AFTER.store(noreboot, Relaxed);
     SELFTEST.store(selftest, Relaxed);
 }
@@ -66,20 +72,22 @@ fn end() -> ! {
     reboot()
 }
 
-/// Restarts the machine: PCI reset port, keyboard controller, triple fault.
+/// Restarts the machine. The ACPI register, whose place only the tables say, is left to an orderly restart.
 pub fn reboot() -> ! {
-    port::out8(0xcf9, 0x02);
-    port::out8(0xcf9, 0x06);
-    for _ in 0..1_000_000 {
-        cpu::pause();
+    let method = METHOD.load(Relaxed);
+    let is = |m: RebootMethod| method == m as u8;
+    let wait = || (0..1_000_000).for_each(|_| cpu::pause());
+    if is(RebootMethod::Keyboard) {
+        reset::keyboard();
+        wait();
     }
-    port::out8(0x64, 0xfe);
-    for _ in 0..1_000_000 {
-        cpu::pause();
+    if !is(RebootMethod::Triple) {
+        reset::pci(is(RebootMethod::Power));
+        wait();
+        reset::keyboard();
+        wait();
     }
-    let no_idt = [0u16; 5];
-    // SAFETY: without descriptors the breakpoint cannot be delivered: the processor shuts down and the machine resets.
-    unsafe { asm!("lidt [{}]", "int3", in(reg) &raw const no_idt, options(noreturn)) }
+    reset::triple_fault()
 }
 
 /// An NMI: another CPU is crashing, or the hardware complains.
@@ -87,6 +95,16 @@ pub fn on_nmi(frame: &TrapFrame) {
     let reporter = REPORTER.load(Acquire);
     if reporter != 0 && reporter != cpu::this().raw() + 1 {
         cpu::halt_forever();
+    }
+    if reporter == 0 && heartbeat::accuses_me() {
+        begin();
+        say!("\n----[ Radon {} ]----", env!("CARGO_PKG_VERSION"));
+        report(frame, 0);
+        say!("\n****************************************");
+        say!("Panic on CPU {}:", cpu::this().raw());
+        say!("FATAL TRAP: vector = 2 (nmi): the watchdog found that this CPU hangs");
+        say!("****************************************");
+        end();
     }
     // A crash may have happened with the console locked by the interrupted code: a report must not wait for it.
     if reporter == 0 && port::in8(0x61) & 0xc0 != 0 {

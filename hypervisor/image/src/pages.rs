@@ -17,8 +17,11 @@ use radon_hw::mem::{directmap_ptr, image_maddr};
 #[global_allocator]
 static HEAP: Heap<Pages> = Heap::new(Pages);
 
-/// Enough for the memory map, the direct map's page tables and the boot CPU's tables.
-const ARENA_BYTES: usize = 2 << 20;
+/// Enough for the memory map, the boot CPU's tables, and the direct map's page tables of most machines. For more than
+/// [`ENOUGH_FOR_TABLES`] of these, there is [`extend`].
+const ARENA_BYTES: usize = 512 << 10;
+/// Bytes of direct map's page tables that the arena has room for.
+pub const ENOUGH_FOR_TABLES: u64 = 256 << 10;
 
 // No more than page alignment: a greater one would tear the file's flat range apart (see link.ld).
 #[repr(C, align(4096))]
@@ -29,6 +32,9 @@ unsafe impl Sync for Arena {}
 
 static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
 static ARENA_USED: AtomicUsize = AtomicUsize::new(0);
+/// Machine addresses of what is left of the extension, in whole pages.
+static MORE: AtomicU64 = AtomicU64::new(0);
+static MORE_END: AtomicU64 = AtomicU64::new(0);
 static EARLY_BYTES: AtomicUsize = AtomicUsize::new(0);
 static RESERVE: SpinLock<PageMap> = SpinLock::new(rank::HEAP, PageMap::new());
 /// Machine address of the reserve, 0 when there is none.
@@ -43,6 +49,10 @@ impl Pages {
     /// Bump allocation; only the boot CPU runs yet.
     fn alloc_early(order: u8) -> Option<NonNull<u8>> {
         let bytes = PAGE_SIZE.checked_shl(u32::from(order))?;
+        if order == 0 && MORE.load(Relaxed) < MORE_END.load(Relaxed) {
+            let page = MORE.fetch_add(PAGE_SIZE as u64, Relaxed);
+            return NonNull::new(directmap_ptr(Maddr::new(page)));
+        }
         let base = ARENA.0.get() as usize;
         let start = (base + ARENA_USED.load(Relaxed)).checked_next_multiple_of(bytes)? - base;
         let end = start.checked_add(bytes).filter(|end| *end <= ARENA_BYTES)?;
@@ -70,6 +80,7 @@ impl Pages {
         (page < 1 << reserve::ORDER).then_some(page as usize)
     }
 
+    /// From before the frame allocator: not a frame that could be given back to it.
     fn in_arena(block: NonNull<u8>) -> bool {
         let base = ARENA.0.get() as usize;
         (base..base + ARENA_BYTES).contains(&(block.as_ptr() as usize))
@@ -99,11 +110,21 @@ impl PageSource for Pages {
     }
 }
 
+/// More room for single pages until then: RAM that nobody else uses, below what the boot page tables map.
+pub fn extend(start: Maddr, bytes: u64) {
+    MORE.store(start.raw(), Relaxed);
+    MORE_END.store(start.raw() + bytes, Relaxed);
+}
+
 /// From now on pages come from the frame allocator, which gets what is left of the arena, and of which the reserve is taken.
 pub fn use_frames() {
     // Full: nothing will be taken from it any more.
     let used = ARENA_USED.swap(ARENA_BYTES, Relaxed);
     EARLY_BYTES.store(used, Relaxed);
+    let (more, more_end) = (MORE.load(Relaxed), MORE_END.swap(0, Relaxed));
+    if more < more_end {
+        frames().add_range(Maddr::new(more).mfn()..Maddr::new(more_end).mfn());
+    }
     let (start, end) = (image_maddr(&raw const ARENA).raw(), ARENA_BYTES as u64);
     frames().add_range(Maddr::new(start + used as u64).mfn()..Maddr::new(start + end).mfn());
     let request = Request::new(reserve::ORDER, DomId::XEN, Kind::Heap).overwritten();

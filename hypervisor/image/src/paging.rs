@@ -59,6 +59,11 @@ pub fn init(directmap: &[(Maddr, Maddr)]) {
     unsafe { cr::write_cr3(root.raw()) };
 }
 
+/// Bytes of page tables that the direct map of these ranges needs at most.
+pub fn table_bytes(directmap: &[(Maddr, Maddr)]) -> u64 {
+    crate::memory::table_pages(directmap, cpu::features().page_1g) * PAGE_SIZE as u64
+}
+
 /// Maps a fresh stack for a CPU and returns its top.
 pub fn map_stack(cpu: CpuId) -> u64 {
     let base = STACKS_BASE + u64::from(cpu.raw()) * STACK_SLOT + PAGE_SIZE as u64;

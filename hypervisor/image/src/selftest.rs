@@ -5,24 +5,49 @@
 use crate::{crash, paging};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use radon_addr::{CpuId, DomId, Ns};
-use radon_cmdline::SelfTest;
+use radon_cmdline::{Options, SelfTest};
 use radon_frames::{Kind, Request, frames};
 use radon_hw::percpu::PerCpu;
-use radon_hw::{console, cpu, ipi, mem, per_cpu, time};
+use radon_hw::{console, cpu, heartbeat, ipi, mem, per_cpu, time};
 
 /// Times a CPU left its sleep.
 static WOKEN: PerCpu<AtomicU32> = per_cpu!(AtomicU32::new(0));
 
+/// The next CPU that wakes hangs.
+static HANG: AtomicBool = AtomicBool::new(false);
+
 /// Called by idle CPUs after each interrupt.
 pub fn woken() {
     WOKEN.this().fetch_add(1, Relaxed);
+    if HANG.swap(false, Relaxed) {
+        heartbeat::beat(time::now());
+        hangs_here();
+    }
+}
+
+/// Interrupts are off, as everywhere: only an NMI ends this.
+#[inline(never)]
+fn hangs_here() {
+    loop {
+        cpu::pause();
+    }
+}
+
+/// Another CPU hangs; the watchdog, which the command line switched on, finds it.
+fn hang() {
+    HANG.store(true, Relaxed);
+    ipi::kick(CpuId::new(1));
+    loop {
+        heartbeat::beat(time::now());
+        cpu::pause();
+    }
 }
 
 /// Runs a test and leaves the emulator. A frame of its own: the crash reports are looked through for its name.
 #[inline(never)]
-pub fn run(test: SelfTest) {
+pub fn run(test: SelfTest, options: &Options) {
     match test {
         SelfTest::Checks => checks(),
         SelfTest::Panic => panic!("as asked for"),
@@ -38,6 +63,11 @@ pub fn run(test: SelfTest) {
             loop {
                 cpu::halt_until_interrupt();
             }
+        }
+        SelfTest::Hang => hang(),
+        SelfTest::Reboot => {
+            console::print(format_args!("selftest: restarting: {:?}\n", options.reboot));
+            crash::reboot()
         }
     }
 }
@@ -56,7 +86,7 @@ struct Check {
 
 fn checks() {
     let checks = [
-        Check { name: "heap: objects keep their content across sizes", passes: heap },
+        Check { name: "heap: objects keep their content across sizes", passes: || heap(2000) },
         Check { name: "heap: serves without free frames", passes: reserve },
         Check { name: "timer: fires, and not early", passes: timer },
         Check { name: "CPUs: each answers a kick", passes: kicks },
@@ -72,9 +102,9 @@ fn checks() {
     crash::exit_emulator(ok);
 }
 
-fn heap() -> bool {
+fn heap(objects: usize) -> bool {
     let mut objects: Vec<Box<[u8]>> =
-        (0..2000usize).map(|i| alloc::vec![i as u8; 1 + i * 7 % 5000].into_boxed_slice()).collect();
+        (0..objects).map(|i| alloc::vec![i as u8; 1 + i * 7 % 5000].into_boxed_slice()).collect();
     objects.retain(|o| o.first().is_some_and(|b| b % 3 != 0));
     objects.extend((0..500usize).map(|i| alloc::vec![0xa5; i].into_boxed_slice()));
     objects.iter().all(|o| o.windows(2).all(|w| w[0] == w[1]))
@@ -89,7 +119,7 @@ fn reserve() -> bool {
             taken.push((mfn, order));
         }
     }
-    let served = frames().free_pages() == 0 && heap();
+    let served = frames().free_pages() == 0 && heap(500);
     taken.iter().all(|(mfn, order)| frames().free(*mfn, *order).is_ok()) && served
 }
 

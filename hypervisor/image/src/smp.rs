@@ -5,7 +5,7 @@ use crate::{layout, paging, segments};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use radon_addr::{CpuId, Maddr, Ns};
-use radon_hw::{apic, console, cpu, fpu, mem, time};
+use radon_hw::{apic, console, cpu, cpuid, fpu, mem, time};
 
 /// How long a CPU may take from the start-up IPI to [`ap_main`]; emulators are slow.
 const TIMEOUT_NS: u64 = 5_000 * Ns::MS;
@@ -30,6 +30,19 @@ pub fn start_others(apic_ids: &[u32], limit: usize, page: Maddr) {
             apic::send_init(apic_id);
         }
     }
+}
+
+/// Is this APIC id the first thread of its core (`smt=no` starts no other)?
+pub fn is_first_thread(apic_id: u32) -> bool {
+    // Bits of the thread within the core: the extended topology leaf, else AMD's threads per core.
+    let topology = cpuid::checked(0xb, 0);
+    let bits = if topology.ebx & 0xffff != 0 {
+        topology.eax & 0x1f
+    } else {
+        let threads = (cpuid::checked(0x8000_001e, 0).ebx >> 8 & 0xff) + 1;
+        threads.next_power_of_two().trailing_zeros()
+    };
+    apic_id & (1u32 << bits).wrapping_sub(1) == 0
 }
 
 fn start(id: CpuId, apic_id: u32, page: Maddr) -> bool {

@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use core::arch::global_asm;
 use radon_acpi::{PhysReader, Tables, find_rsdp};
 use radon_addr::{CpuId, Maddr};
-use radon_bootproto::BootInfo;
-use radon_cmdline::{ConsoleDevice, LogThreshold, Options, Warning};
+use radon_bootproto::{BootInfo, MemKind, MemRegion};
+use radon_cmdline::{ClockSource, ConsoleDevice, LogThreshold, Options, Timestamps, Warning};
 use radon_frames::{Contents, FrameAllocator, frames};
-use radon_hw::console::{self, Source, Threshold};
-use radon_hw::{apic, cpu, fpu, ioapic, mem, mmio, pic, time};
+use radon_hw::console::{self, Line, Source, Stamps, Threshold};
+use radon_hw::{apic, cpu, fpu, heartbeat, ioapic, mem, mmio, pic, time};
 
 global_asm!(include_str!("boot.S"), options(att_syntax));
 
@@ -27,7 +27,7 @@ macro_rules! say {
 extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     cpu::set_this(CpuId::new(0));
     mem::init_early(BOOT_MAPPED);
-    console::init_uart(console::COM1, 115_200);
+    console::init_uart(console::COM1, Line::plain(115_200));
     segments::init_this_cpu();
 
     let mut boot = read_loader(magic, Maddr::new(u64::from(info)));
@@ -37,9 +37,18 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
 
     let memory = init_memory(&mut boot, &options);
     let memory = init_frames(memory);
+    size_ring(&options);
     let physical = Physical(memory.mapped());
     let acpi = Acpi::read(boot.rsdp, &physical);
-    init_devices(&acpi);
+    init_devices(&acpi, &options);
+    // Stamps of a clock that runs.
+    console::set_stamps(match options.timestamps {
+        Timestamps::None => Stamps::None,
+        Timestamps::Date => Stamps::Date,
+        Timestamps::DateMs => Stamps::DateMs,
+        Timestamps::Boot => Stamps::Boot,
+        Timestamps::Raw => Stamps::Raw,
+    });
     init_cpus(&acpi, &options, &memory);
 
     start_core(boot, options, &acpi, &physical, &memory)
@@ -68,12 +77,24 @@ fn configure(options: &Options) {
     });
     if let Some((port, settings)) = device {
         let settings = settings.unwrap_or_default();
-        console::init_uart(settings.io_base.unwrap_or(port), settings.baud.unwrap_or(0));
+        let plain = Line::plain(settings.baud.unwrap_or(0));
+        let base_baud = settings.base_baud.unwrap_or(plain.base_baud);
+        let line = Line { base_baud, control: settings.line_control(), ..plain };
+        console::init_uart(settings.io_base.unwrap_or(port), line);
+    } else if options.console.is_empty() {
+        console::stop_uart();
     }
+    console::set_to_ring(options.console_to_ring);
     let threshold = |t: LogThreshold| Threshold { always: t.always as u8, limited: t.limited as u8 };
     console::set_threshold(Source::Hypervisor, threshold(options.loglvl));
     console::set_threshold(Source::Guest, threshold(options.guest_loglvl));
-    crash::configure(options.noreboot, options.selftest.is_some());
+    crash::configure(options.noreboot, options.reboot, options.selftest.is_some());
+    if !options.x2apic {
+        apic::without_x2apic();
+    }
+    if !options.xsave {
+        fpu::without_xsave();
+    }
 }
 
 fn greet(boot: &BootInfo, warnings: &[Warning]) {
@@ -99,9 +120,21 @@ fn init_memory(boot: &mut BootInfo, options: &Options) -> Memory {
     for (start, len) in &boot.loader_data {
         memory.reserve(*start, *len);
     }
+    let tables = paging::table_bytes(&memory.mapped());
+    if tables > pages::ENOUGH_FOR_TABLES {
+        match memory.carve_below(BOOT_MAPPED.raw(), tables) {
+            Some(start) => pages::extend(start, tables),
+            None => radon_hw::error!("no {}kB below 4 GiB for page tables", tables >> 10),
+        }
+    }
     paging::init(&memory.mapped());
     mem::init(&memory.accessible());
     mmio::init(paging::root());
+    let ignored = boot.memory.iter().filter(|r| r.kind == MemKind::Ram).map(|r| r.len).sum::<u64>();
+    let ignored = ignored.saturating_sub(memory.ram_bytes());
+    if ignored > 0 && options.mem.is_none() {
+        radon_hw::warn!("{}MB of RAM above 16 TiB are not used", ignored >> 20);
+    }
     say!("System RAM: {}MB ({}kB)", memory.ram_bytes() >> 20, memory.ram_bytes() >> 10);
     memory.move_modules_up(&mut boot.modules, |to, from, len| mem::copy(to, from, len as usize));
     for (i, m) in boot.modules.iter().enumerate() {
@@ -113,9 +146,13 @@ fn init_memory(boot: &mut BootInfo, options: &Options) -> Memory {
 
 /// The frame table at the top of RAM; what nobody uses becomes free.
 fn init_frames(mut memory: Memory) -> Memory {
-    let extent = memory.extent();
+    let lost = |r: &MemRegion| {
+        radon_hw::warn!("RAM at {:x}-{:x} lies behind too large a hole: not used", r.start, r.end());
+    };
+    let Some((extent, table)) = memory.place_frame_table(FrameAllocator::table_bytes, lost) else {
+        panic!("no room for a frame table");
+    };
     let bytes = FrameAllocator::table_bytes(extent);
-    let Some(table) = memory.carve_top(bytes) else { panic!("no room for a frame table of {bytes} bytes") };
     if let Err(e) = frames().init(&memory.free(), extent, table, Contents::Overwritten) {
         panic!("frame allocator: {e:?}");
     }
@@ -127,6 +164,23 @@ fn init_frames(mut memory: Memory) -> Memory {
     );
     say!("Free memory: {}MB", frames().free_pages() >> 8);
     memory
+}
+
+/// `conring_size`: another ring for the log, rounded up to a power of two, within reason.
+fn size_ring(options: &Options) {
+    const RANGE: core::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
+    let Some(asked) = options.conring_size else { return };
+    let size = asked.clamp(*RANGE.start(), *RANGE.end()).next_power_of_two() as usize;
+    let mut storage: Vec<u8> = Vec::new();
+    let given = storage.try_reserve_exact(size).is_ok() && {
+        storage.resize(size, 0);
+        console::use_ring(storage.leak())
+    };
+    if given {
+        say!("Console ring: {}kB", console::ring_size() >> 10);
+    } else {
+        radon_hw::warn!("No memory for a console ring of {}kB", size >> 10);
+    }
 }
 
 /// Physical memory as the ACPI crate reads it: what is mapped.
@@ -182,12 +236,18 @@ impl Acpi {
 }
 
 /// Interrupt controllers, extended state and clocks of the boot CPU.
-fn init_devices(acpi: &Acpi) {
+fn init_devices(acpi: &Acpi, options: &Options) {
     pic::mask_all();
     fpu::init_this_cpu();
     apic::init_this_cpu();
     cpu::register(CpuId::new(0), apic::id());
-    time::calibrate(acpi.pm_timer, acpi.hpet);
+    let (pm_timer, hpet) = match options.clocksource {
+        None => (acpi.pm_timer, acpi.hpet),
+        Some(ClockSource::Hpet) => (None, acpi.hpet),
+        Some(ClockSource::Acpi) => (acpi.pm_timer, None),
+        Some(ClockSource::Pit) => (None, None),
+    };
+    time::calibrate(pm_timer, hpet);
     for chip in &acpi.ioapics {
         let at = Maddr::new(u64::from(chip.address));
         match ioapic::add(at, chip.gsi_base) {
@@ -203,16 +263,25 @@ fn init_devices(acpi: &Acpi) {
 fn init_cpus(acpi: &Acpi, options: &Options, memory: &Memory) {
     let limit = options.max_cpus.map_or(cpu::MAX_CPUS, |n| n as usize);
     match memory.low_page() {
-        Some(page) => smp::start_others(&acpi.apic_ids, limit, page),
+        Some(page) => {
+            let mut ids = acpi.apic_ids.clone();
+            if !options.smt {
+                ids.retain(|id| smp::is_first_thread(*id));
+            }
+            smp::start_others(&ids, limit, page);
+        }
         None => radon_hw::error!("no free page below 640 KiB: one CPU only"),
     }
     smp::report();
+    if options.watchdog && !heartbeat::enable(options.watchdog_timeout_s) {
+        radon_hw::warn!("watchdog: with one CPU there is nobody to watch it");
+    }
 }
 
 /// Hands the machine over.
 fn start_core(boot: BootInfo, options: Options, acpi: &Acpi, physical: &Physical, memory: &Memory) -> ! {
     if let Some(test) = options.selftest {
-        selftest::run(test);
+        selftest::run(test, &options);
     }
     radon_core::start(radon_core::Handover {
         boot,

@@ -2,7 +2,7 @@
 
 use xen_abi::featureset::*;
 
-use crate::features::{ALWAYS_POSSIBLE, COMMON_1D, EMULATED, KNOWN, OPT_IN, VIRTUALISABLE};
+use crate::features::{ALWAYS_POSSIBLE, COMMON_1D, EMULATED, FeatureSet, KNOWN, OPT_IN, VIRTUALISABLE};
 use crate::leaves::{
     EAX, EBX, ECX, EDX, Leaf, NR_BASIC, NR_CACHE, NR_EXTD, NR_EXTD_INTEL, NR_FEAT, NR_TOPO, NR_XSTATE,
     Policy, Vendor,
@@ -111,6 +111,32 @@ impl Policy {
         p.basic[0xa] = [0; 4];
         p.clear_out_of_range();
         p
+    }
+
+    /// A host policy without some features and what depends on them.
+    pub(crate) fn reduced(mut self, removed: &FeatureSet) -> Policy {
+        let before = self.clone();
+        let set = self.features().without(removed).sanitise();
+        if set != before.features() {
+            self.set_features(&set);
+            self.set_xstate(&before);
+            self.tidy();
+            self.clear_out_of_range();
+        }
+        self
+    }
+
+    /// A domain's policy with features more (as far as `max` has them) and less.
+    pub(crate) fn adjusted(mut self, added: &FeatureSet, removed: &FeatureSet, max: &Policy) -> Policy {
+        let before = self.features();
+        let mut set = before;
+        set.0.iter_mut().zip(added.0).for_each(|(a, b)| *a |= b);
+        let set = set.without(removed);
+        if set != before {
+            self.set_features(&set);
+            self.recalculate(max);
+        }
+        self
     }
 
     /// The most a guest can be given on this host.

@@ -30,4 +30,5 @@ pub use exchange::{MAX_LEAVES, MAX_MSRS, Refusal};
 pub use features::FeatureSet;
 pub use leaves::{Policy, Vendor};
 pub use query::VcpuState;
+pub use system::{change, feature};
 pub use xen_leaves::Tsc;

@@ -4,7 +4,7 @@ use radon_addr::{CpuId, DomId, Ns};
 
 use crate::scheduler::Scheduler;
 use crate::unit::Unit;
-use crate::{CAP_PERIOD, CpuSet, Error};
+use crate::{CpuSet, Error, MS, US};
 
 /// Weight of a new domain.
 pub const DEFAULT_WEIGHT: u16 = 256;
@@ -23,10 +23,12 @@ pub(crate) struct Domain {
     pub budget: i64,
     /// End of the period.
     pub period_end: Ns,
+    /// Length of a period.
+    pub period: u64,
 }
 
 impl Domain {
-    pub fn new(pool: u32) -> Domain {
+    pub fn new(pool: u32, period: u64) -> Domain {
         Domain {
             pool,
             weight: DEFAULT_WEIGHT,
@@ -35,12 +37,13 @@ impl Domain {
             parked: 0,
             budget: 0,
             period_end: Ns::new(0),
+            period,
         }
     }
 
     /// Budget of one period.
     fn allowance(&self) -> i64 {
-        (CAP_PERIOD / 100 * u64::from(self.cap)) as i64
+        (self.period / 100 * u64::from(self.cap)) as i64
     }
 
     /// Has nothing left to run on.
@@ -55,13 +58,13 @@ impl Domain {
         }
         if self.period_end == Ns::new(0) {
             self.budget = self.allowance();
-            self.period_end = now.saturating_add(CAP_PERIOD);
+            self.period_end = now.saturating_add(self.period);
             return;
         }
-        let periods = now.since(self.period_end) / CAP_PERIOD + 1;
+        let periods = now.since(self.period_end) / self.period + 1;
         let gain = self.allowance().saturating_mul(i64::try_from(periods).unwrap_or(i64::MAX));
         self.budget = self.budget.saturating_add(gain).min(self.allowance());
-        self.period_end = self.period_end.saturating_add(periods.saturating_mul(CAP_PERIOD));
+        self.period_end = self.period_end.saturating_add(periods.saturating_mul(self.period));
     }
 }
 
@@ -72,7 +75,8 @@ impl<P: Clone> Scheduler<P> {
         if p.cpus.is_empty() {
             return Err(Error::NoCpus);
         }
-        self.domains.entry(dom).or_insert_with(|| Domain::new(pool));
+        let period = self.cap_period;
+        self.domains.entry(dom).or_insert_with(|| Domain::new(pool, period));
         Ok(())
     }
 
@@ -153,6 +157,16 @@ impl<P: Clone> Scheduler<P> {
     /// Sets the rate limit; 0: none. The caller checks the ABI's bounds (100 to 500000).
     pub fn set_ratelimit_us(&mut self, us: u32) {
         self.ratelimit_us = us;
+    }
+
+    /// Microseconds of credit by which a unit must be ahead to leave the CPU it ran on.
+    pub fn set_migrate_resist_us(&mut self, us: u32) {
+        self.migrate_resist = i64::from(us).saturating_mul(US as i64);
+    }
+
+    /// Milliseconds over which the caps of domains that are yet to come hold; at least 1.
+    pub fn set_cap_period_ms(&mut self, ms: u32) {
+        self.cap_period = u64::from(ms.max(1)).saturating_mul(MS);
     }
 
     /// New periods for capped domains; units that got budget are queued.

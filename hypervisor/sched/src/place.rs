@@ -3,7 +3,7 @@
 use radon_addr::{CpuId, Ns};
 
 use crate::scheduler::Scheduler;
-use crate::{CpuSet, MIGRATE_RESIST, US};
+use crate::{CpuSet, US};
 
 impl<P: Clone> Scheduler<P> {
     /// Finds a CPU for a unit that has just been queued (or parked): an idle one, else the one that runs the unit with
@@ -40,7 +40,7 @@ impl<P: Clone> Scheduler<P> {
             if now < protected_to && c.until <= protected_to {
                 continue;
             }
-            let stays = if new.last_cpu.is_none_or(|l| l == cpu) { 0 } else { MIGRATE_RESIST };
+            let stays = if new.last_cpu.is_none_or(|l| l == cpu) { 0 } else { self.migrate_resist };
             let credit = if unit.runnable { unit.credit_at(now, heaviest) } else { i64::MIN / 2 };
             let handicapped = credit.saturating_add(stays);
             if handicapped < new.credit && found.is_none_or(|f| handicapped < f.1) {

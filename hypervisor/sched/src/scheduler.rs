@@ -8,8 +8,8 @@ use crate::cpupool::Pool;
 use crate::domain::Domain;
 use crate::unit::{Place, Unit};
 use crate::{
-    CREDIT_INIT, CpuSet, DEFAULT_RATELIMIT_US, MAX_CPUS, MAX_SLICE, MIGRATE_RESIST, MIN_CAP_SLICE, MIN_SLICE,
-    SOFT_RESIST, US,
+    CAP_PERIOD, CREDIT_INIT, CpuSet, DEFAULT_RATELIMIT_US, MAX_CPUS, MAX_SLICE, MIGRATE_RESIST,
+    MIN_CAP_SLICE, MIN_SLICE, SOFT_RESIST, US,
 };
 
 /// Schedules units, each standing for a `P`.
@@ -27,6 +27,10 @@ pub struct Scheduler<P> {
     /// Number of the next turn in a queue.
     turn: u64,
     pub(crate) ratelimit_us: u32,
+    /// Credit by which a unit must be ahead to leave the CPU it ran on.
+    pub(crate) migrate_resist: i64,
+    /// Period of new domains' caps.
+    pub(crate) cap_period: u64,
 }
 
 /// One physical CPU.
@@ -73,6 +77,8 @@ impl<P: Clone> Scheduler<P> {
             tickled: CpuSet::EMPTY,
             turn: 0,
             ratelimit_us: DEFAULT_RATELIMIT_US,
+            migrate_resist: MIGRATE_RESIST,
+            cap_period: CAP_PERIOD,
         }
     }
 
@@ -103,7 +109,8 @@ impl<P: Clone> Scheduler<P> {
     /// A new unit, not runnable. The key must be new; the domain joins pool 0 unless it has been added before.
     pub fn add(&mut self, key: u64, dom: DomId, payload: P) {
         self.remove(key);
-        let d = self.domains.entry(dom).or_insert_with(|| Domain::new(0));
+        let period = self.cap_period;
+        let d = self.domains.entry(dom).or_insert_with(|| Domain::new(0, period));
         d.units += 1;
         let (pool, weight) = (d.pool, d.weight);
         self.units.insert(key, Unit::new(payload, dom, pool, weight));
@@ -237,7 +244,7 @@ impl<P: Clone> Scheduler<P> {
             }
             let moves = unit.last_cpu.is_some_and(|last| last != cpu && allowed.contains(last));
             let disliked = !unit.soft.contains(cpu) && !unit.soft.and(&allowed).is_empty();
-            let loss = if moves { MIGRATE_RESIST } else { 0 } + if disliked { SOFT_RESIST } else { 0 };
+            let loss = if moves { self.migrate_resist } else { 0 } + if disliked { SOFT_RESIST } else { 0 };
             let value = credit.saturating_sub(loss);
             if best.is_none_or(|(_, b)| value > b) {
                 best = Some((place.key, value));

@@ -1,10 +1,12 @@
 //! `cargo xtask test`: every layer, from formatting to whole systems, in one report.
 
 mod alone;
+mod boots;
 mod gates;
 mod host;
 mod licence;
 mod miri;
+mod options;
 mod system;
 pub mod verdict;
 
@@ -90,6 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.no_machine {
         step("the hypervisor alone");
         alone::run(&mut report, &args.options);
+        options::run(&mut report, &args.options);
         step("verdict guests");
         verdict::run(&mut report, &args.options, args.abi_status)?;
         step("whole systems");

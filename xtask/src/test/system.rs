@@ -1,96 +1,12 @@
 //! Whole systems: the scenarios of `tests/system` on machines of several shapes.
 
 use super::Report;
+use super::boots::{BOOTS, Boot, Medium, ON_REQUEST};
 use crate::scenario::{self, Event, Options, Outcome};
 use crate::{iso, paths, qemu};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// One boot: its name, CPUs of the machine, vCPUs of dom0 and of guests, and the scenarios in order.
-struct Boot {
-    name: &'static str,
-    cpus: u32,
-    dom0_cpus: u32,
-    guest_cpus: u32,
-    scenarios: &'static [&'static str],
-    medium: Medium,
-}
-
-/// Who loads the hypervisor.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Medium {
-    /// The emulator itself, by Multiboot 1.
-    Direct,
-    /// GRUB from a CD, by Multiboot 2, started by the BIOS.
-    BiosCd,
-    /// The same, started by UEFI.
-    UefiCd,
-}
-
-/// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
-const ON_REQUEST: &[&str] = &["many", "4cpu", "grub-uefi"];
-
-/// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
-const BOOTS: &[Boot] = &[
-    Boot {
-        name: "2cpu",
-        cpus: 2,
-        dom0_cpus: 2,
-        guest_cpus: 1,
-        scenarios: &["first-light", "host", "resources", "block", "network", "smp"],
-        medium: Medium::Direct,
-    },
-    Boot {
-        name: "lifecycle",
-        cpus: 1,
-        dom0_cpus: 1,
-        guest_cpus: 1,
-        scenarios: &["lifecycle"],
-        medium: Medium::Direct,
-    },
-    Boot { name: "many", cpus: 2, dom0_cpus: 2, guest_cpus: 1, scenarios: &["many"], medium: Medium::Direct },
-    Boot {
-        name: "1cpu",
-        cpus: 1,
-        dom0_cpus: 1,
-        guest_cpus: 1,
-        scenarios: &["first-light", "network"],
-        medium: Medium::Direct,
-    },
-    Boot {
-        name: "4cpu",
-        cpus: 4,
-        dom0_cpus: 2,
-        guest_cpus: 2,
-        scenarios: &["first-light", "block"],
-        medium: Medium::Direct,
-    },
-    Boot {
-        name: "dom0-1vcpu",
-        cpus: 2,
-        dom0_cpus: 1,
-        guest_cpus: 2,
-        scenarios: &["first-light", "network"],
-        medium: Medium::Direct,
-    },
-    Boot {
-        name: "grub-bios",
-        cpus: 1,
-        dom0_cpus: 1,
-        guest_cpus: 1,
-        scenarios: &["first-light"],
-        medium: Medium::BiosCd,
-    },
-    Boot {
-        name: "grub-uefi",
-        cpus: 1,
-        dom0_cpus: 1,
-        guest_cpus: 1,
-        scenarios: &["first-light"],
-        medium: Medium::UefiCd,
-    },
-];
 
 /// Runs every boot that has a wanted scenario.
 pub fn run(report: &mut Report, options: &Options) -> Result<()> {
@@ -134,12 +50,20 @@ fn emulator_fault(results: &Results) -> bool {
 /// What the hypervisor logs when a nested fault arrives with the host's own state in the control block.
 const FAULT: &str = "page table outside its memory";
 
+/// Two lists of arguments; the second last, because of a text behind `--`.
+fn join(one: &str, two: &str) -> String {
+    format!("{one} {two}").trim().to_owned()
+}
+
 fn one(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Results> {
     let mut results = Results::new();
     let options = Options {
         cpus: boot.cpus,
         dom0_cpus: Some(boot.dom0_cpus),
         guest_cpus: boot.guest_cpus,
+        xen_args: join(&options.xen_args, boot.xen_args),
+        dom0_args: join(&options.dom0_args, boot.dom0_args),
+        qemu_args: boot.qemu.iter().map(|a| (*a).to_owned()).chain(options.qemu_args.clone()).collect(),
         ..options.clone()
     };
     let mut machine = options.prepare(&scenarios.join(","), &[])?;

@@ -1,21 +1,25 @@
 //! Building dom0: an unmodified Linux kernel as the hardware domain, its RAM 1:1 in machine memory so that its devices'
 //! DMA works without an IOMMU.
 
+mod dma;
+
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use radon_acpi::{Dom0Params, PhysReader, Tables, build_dom0};
-use radon_addr::{DomId, Gfn, Gpa, Maddr, Mfn, PAGE_SIZE, VcpuId};
+use radon_addr::{CpuId, DomId, Gfn, Gpa, Maddr, Mfn, PAGE_SIZE, VcpuId};
 use radon_bootproto::{BootInfo, MemKind, Module};
-use radon_cmdline::Options;
+use radon_cmdline::{MemAmount, Options};
 use radon_frames::{Contents, Kind as FrameKind, frames};
-use radon_hw::mem;
+use radon_hw::{mem, time};
 use radon_kernel::{
     Dom0Memory, Dom0Request, LoadPlan, MemType, Placement, Region, StartInfo, StartInfoParams,
 };
 use radon_p2m::Kind;
 use radon_policy::Policy;
+use radon_sched::CpuSet;
 
 use crate::domain::{Config, Domain};
 use crate::{create, hardware, physmap, run, vcpu_state};
@@ -51,13 +55,16 @@ pub fn build(input: &Input<'_>) -> Result<Arc<Domain>, Failure> {
     let elf = radon_kernel::unpack(&packed)?;
     let plan = LoadPlan::parse(&elf)?;
     let (vcpus, domain) = new_domain(input)?;
+    let arguments = kernel_arguments(&kernel_module.cmdline, &input.options.dom0_extra);
+    dma::warn(&domain, &arguments);
     let mut layout = choose_memory(input)?;
     own_memory(&domain, &layout)?;
+    limit_memory(&domain, &layout, input.options.dom0.mem_max);
     let (acpi_len, _) = acpi_blob(input, vcpus, Gpa::new(0))?;
     let initrd_module = input.boot.modules.get(1);
     let params = StartInfoParams {
         flags: radon_kernel::SIF_PRIVILEGED | radon_kernel::SIF_INITDOMAIN,
-        cmdline: kernel_module.cmdline.as_bytes(),
+        cmdline: arguments.as_bytes(),
         ..Default::default()
     };
     let one_module = [radon_kernel::Module { gpa: Gpa::new(0), len: 0, cmdline: b"" }];
@@ -76,6 +83,14 @@ pub fn build(input: &Input<'_>) -> Result<Arc<Domain>, Failure> {
     start_first_vcpu(&domain, plan.entry, start)?;
     give_back_modules(input);
     Ok(domain)
+}
+
+/// The module's own arguments, and what the hypervisor's command line holds for dom0 behind ` -- `.
+fn kernel_arguments(module: &str, extra: &str) -> String {
+    match (module, extra) {
+        (only, "") | ("", only) => only.into(),
+        _ => alloc::format!("{module} {extra}"),
+    }
 }
 
 /// The bytes of a module, copied out of machine memory.
@@ -103,7 +118,24 @@ fn new_domain(input: &Input<'_>) -> Result<(u32, Arc<Domain>), Failure> {
     let ports = create::port_map(|p| !hardware::port_is_kept(p))?;
     hardware::attach(&domain, input.acpi);
     create::create_vcpus(&domain, vcpus, Some(ports))?;
+    if input.options.dom0.vcpus_pin {
+        pin(&domain);
+    }
     Ok((vcpus, domain))
+}
+
+/// `dom0_vcpus_pin`: vCPU n runs on pCPU n (those beyond start over with the first), as `xl vcpu-pin` would do it.
+fn pin(domain: &Domain) {
+    let cpus = radon_hw::cpu::count() as u32;
+    let mut scheduler = run::SCHEDULER.lock();
+    for v in domain.vcpus() {
+        let only = CpuSet::only(CpuId::new(v.id.raw() % cpus.max(1)));
+        let soft = scheduler.affinity(v.key()).map_or(only, |(_, soft)| soft);
+        // Nothing runs yet: there is nobody to poke.
+        if scheduler.set_affinity(v.key(), &only, &soft, time::now()).is_err() {
+            radon_hw::warn!("dom0: vCPU {} cannot be pinned", v.id.raw());
+        }
+    }
 }
 
 /// Host memory in the layout module's terms.
@@ -161,6 +193,13 @@ fn own_memory(domain: &Arc<Domain>, layout: &Dom0Memory) -> Result<(), Failure> 
     }
     radon_hw::info!("dom0: {} MiB of RAM, 1:1", layout.pages >> 8);
     Ok(())
+}
+
+/// `dom0_mem=max:` is also the most that dom0 may balloon up to.
+fn limit_memory(domain: &Domain, layout: &Dom0Memory, max: Option<MemAmount>) {
+    let Some(max) = max else { return };
+    let pages = max.resolve(frames().total_pages() * PAGE_SIZE as u64) / PAGE_SIZE as u64;
+    frames().set_max_pages(domain.id, pages.max(layout.pages).min(u64::from(u32::MAX)));
 }
 
 /// dom0's ACPI blob for a place, and its root pointer.

@@ -10,7 +10,7 @@ use radon_vapic::{MSR_APIC_BASE, MSR_TSC_DEADLINE, MSR_X2APIC_FIRST, MSR_X2APIC_
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
-use crate::{apic, hypercall_page, inject, layout};
+use crate::{apic, hypercall_page, inject, layout, machine};
 
 /// Numbers of the MSRs that guests touch (APM vol. 2, appendix A).
 mod number {
@@ -281,10 +281,13 @@ fn unknown(domain: &Domain, what: &str, msr: u32) -> Result<u64, Fault> {
         msr,
         number::SPEC_CTRL | number::PRED_CMD | number::ARCH_CAPABILITIES | number::VIRT_SPEC_CTRL
     );
+    // `dom0=msr-relaxed`: for dom0 they read as zero, and writes go nowhere.
+    let relaxed = domain.config.hardware && machine::facts().is_some_and(|f| f.options.dom0.msr_relaxed);
     if !known_absent && domain.log_limit.allow() {
-        radon_hw::debug!("{} {what} of MSR {msr:#x}: #GP", domain.id);
+        let outcome = if relaxed { "ignored" } else { "#GP" };
+        radon_hw::debug!("{} {what} of MSR {msr:#x}: {outcome}", domain.id);
     }
-    Err(Fault)
+    if relaxed && !known_absent { Ok(0) } else { Err(Fault) }
 }
 
 /// Types an MTRR may hold: UC, WC, WT, WP, WB (APM vol. 2, 7.7.1).

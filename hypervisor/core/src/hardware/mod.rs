@@ -86,6 +86,11 @@ pub fn attach(domain: &Arc<Domain>, acpi: Option<(&Tables, &dyn PhysReader)>) {
     radon_hw::info!("dom0: {found} PCI functions, {} ECAM windows", windows.len());
 }
 
+/// The PCI functions found at start-up, with their class codes.
+pub fn pci_classes(domain: &Domain) -> Vec<(Sbdf, u32)> {
+    domain.hardware.get().map(pci::classes).unwrap_or_default()
+}
+
 /// `PHYSDEVOP_pci_device_add`: a function that was not there at start-up, or whose bus got its number since. False: it
 /// does not answer.
 pub fn pci_device_added(domain: &Arc<Domain>, sbdf: Sbdf) -> bool {

@@ -209,6 +209,14 @@ pub fn enumerate(domain: &Arc<Domain>, hardware: &HardwareState, windows: &[Ecam
     })
 }
 
+/// Class codes (class, subclass, interface) of the functions found.
+pub fn classes(hardware: &HardwareState) -> Vec<(Sbdf, u32)> {
+    const CLASS_REVISION: u16 = 0x08;
+    let mut pci = hardware.pci.lock();
+    let Pci { space, config, .. } = &mut *pci;
+    space.devices().map(|sbdf| (sbdf, config.read(sbdf, CLASS_REVISION, 4) >> 8)).collect()
+}
+
 /// See [`super::pci_device_added`].
 pub fn device_added(domain: &Arc<Domain>, hardware: &HardwareState, sbdf: Sbdf) -> bool {
     with(domain, hardware, |space, config, effects| space.add_device(config, sbdf, effects))

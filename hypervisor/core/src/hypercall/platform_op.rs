@@ -1,7 +1,7 @@
 //! `HYPERVISOR_platform_op` (7): what the hardware domain does to the machine: time, CPUs, firmware, sleep.
 
 use radon_addr::{CpuId, Ns};
-use radon_hw::{cpu, cpuid, port, time};
+use radon_hw::{cpu, cpuid, time};
 use xen_abi::Errno;
 use xen_abi::platform::{
     self as p, PlatformOp, XEN_PCPU_FLAGS_INVALID, XEN_PCPU_FLAGS_ONLINE, XENPF_INTERFACE_VERSION,
@@ -16,8 +16,6 @@ use crate::{clock, domains, domctl, machine};
 const NS_PER_S: u64 = 1_000_000_000;
 /// ACPI S5.
 const SOFT_OFF: u32 = 5;
-/// SLP_EN of PM1 control (ACPI 6.4, 4.8.3.2.1).
-const SLEEP_ENABLE: u16 = 1 << 13;
 
 /// `args`: pointer to `struct xen_platform_op`.
 pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
@@ -136,10 +134,9 @@ fn sleep(s: &XenpfEnterAcpiSleep) -> Reply {
     if s.sleep_state != SOFT_OFF || s.flags != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if let Some(pm1a) = machine::facts().and_then(|f| f.pm1a) {
-        radon_hw::info!("Hardware domain powers the machine off");
-        port::out16(pm1a, s.val_a | SLEEP_ENABLE);
-    }
+    radon_hw::info!("Hardware domain powers the machine off");
+    machine::enter_sleep(s.val_a, s.val_b);
+    // Should that not have done it: with what the tables say.
     machine::power_off()
 }
 

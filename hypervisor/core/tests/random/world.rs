@@ -50,6 +50,8 @@ fn start_machine() {
                 decode_assists: false,
                 flush_by_asid: true,
             },
+            pm1b: None,
+            soft_off: None,
             pm1a: None,
             reset: None,
         });

@@ -5,16 +5,19 @@
 
 mod limit;
 mod ring;
+mod stamp;
 mod uart;
 
 pub use limit::RateLimit;
 pub use ring::RING_SIZE;
-pub use uart::{COM1, COM2};
+pub use stamp::Stamps;
+pub use uart::{COM1, COM2, Line};
 
 use crate::lock::{Guard, SpinLock, rank};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use ring::Ring;
+use stamp::Stamp;
 use uart::Uart;
 
 /// Importance of a message, most important first (`XENLOG_*`).
@@ -65,6 +68,10 @@ static LOGLVL: AtomicThreshold = AtomicThreshold(AtomicU8::new(3), AtomicU8::new
 static GUEST_LOGLVL: AtomicThreshold = AtomicThreshold(AtomicU8::new(0), AtomicU8::new(2));
 static LIMIT: RateLimit = RateLimit::new();
 static CRASHING: AtomicBool = AtomicBool::new(false);
+/// The [`Stamps`] in use.
+static STAMPS: AtomicU8 = AtomicU8::new(Stamps::None as u8);
+/// `console_to_ring`: what dom0 prints is kept in the ring, too.
+static TO_RING: AtomicBool = AtomicBool::new(false);
 
 struct Console {
     uart: Option<Uart>,
@@ -98,11 +105,26 @@ impl Write for Console {
             if self.line_start {
                 self.send(b"(XEN) ");
                 self.ring.push(b"(XEN) ");
+                let style = Stamps::from_number(STAMPS.load(Relaxed));
+                if style != Stamps::None {
+                    write!(Mid(self), "{}", Stamp::now(style))?;
+                }
             }
             self.send(line);
             self.ring.push(line);
             self.line_start = line.last() == Some(&b'\n');
         }
+        Ok(())
+    }
+}
+
+/// The console within a line.
+struct Mid<'a>(&'a mut Console);
+
+impl Write for Mid<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.send(text.as_bytes());
+        self.0.ring.push(text.as_bytes());
         Ok(())
     }
 }
@@ -114,11 +136,36 @@ fn console() -> Guard<'static, Console> {
     CONSOLE.lock()
 }
 
-/// Starts using a serial port (8n1; `baud` 0 leaves the speed as the firmware set it). False if there is none.
-pub fn init_uart(port: u16, baud: u32) -> bool {
-    let uart = Uart::init(port, baud);
+/// Starts using a serial port. False if there is none.
+pub fn init_uart(port: u16, line: Line) -> bool {
+    let uart = Uart::init(port, line);
     console().uart = uart;
     uart.is_some()
+}
+
+/// `console=none`: nothing is sent to a serial port or read from one any more. The ring goes on.
+pub fn stop_uart() {
+    console().uart = None;
+}
+
+/// Which time stamps lines begin with.
+pub fn set_stamps(stamps: Stamps) {
+    STAMPS.store(stamps as u8, Relaxed);
+}
+
+/// Whether [`write`] keeps what it is given in the ring.
+pub fn set_to_ring(on: bool) {
+    TO_RING.store(on, Relaxed);
+}
+
+/// Gives the ring more (or less) room: a power of two of bytes below 2^31. False if it is none.
+pub fn use_ring(storage: &'static mut [u8]) -> bool {
+    console().ring.move_to(storage)
+}
+
+/// Bytes that the ring holds.
+pub fn ring_size() -> u32 {
+    console().ring.size()
 }
 
 /// Sets the threshold of the hypervisor's (`loglvl=`) or the guests' messages (`guest_loglvl=`).
@@ -158,9 +205,13 @@ pub fn log(source: Source, level: Level, message: fmt::Arguments<'_>) {
     let _ = c.write_str("\n");
 }
 
-/// Writes raw bytes to the serial line (dom0's `HYPERVISOR_console_io`), not to the ring.
+/// Writes raw bytes to the serial line (dom0's `HYPERVISOR_console_io`); to the ring only with [`set_to_ring`].
 pub fn write(bytes: &[u8]) {
-    console().send(bytes);
+    let mut console = console();
+    console.send(bytes);
+    if TO_RING.load(Relaxed) {
+        console.ring.push(bytes);
+    }
 }
 
 /// Writes to the serial line and the ring regardless of levels, each line behind `(XEN) ` (guests' console output
@@ -250,6 +301,19 @@ mod tests {
         crate::guest!(Error, "e");
         crate::guest!(Info, "i");
         assert_eq!(crate::sim::take_console(), b"(XEN) e\n");
+        set_to_ring(true);
+        let (_, before) = read_ring(None, &mut vec![0; RING_SIZE as usize]);
+        write(b"kept");
+        set_to_ring(false);
+        write(b"not kept");
+        let (n, _) = read_ring(Some(before), &mut buf);
+        assert_eq!(&buf[..n], b"kept");
+        crate::sim::take_console();
+        crate::sim::set_now(radon_addr::Ns::new(2_000_001_000));
+        set_stamps(Stamps::Boot);
+        crate::guest!(Error, "stamped");
+        set_stamps(Stamps::None);
+        assert_eq!(crate::sim::take_console(), b"(XEN) [    2.000001] stamped\n");
         crate::sim::type_console(b"k");
         assert_eq!((read(), read()), (Some(b'k'), None));
     }

@@ -1,12 +1,14 @@
 //! The log ring that `xl dmesg` reads.
 
-/// Bytes kept.
+/// Bytes kept, unless [`Ring::move_to`] gave it more.
 pub const RING_SIZE: u32 = 64 * 1024;
 
-/// The last [`RING_SIZE`] bytes of the log. Positions count all bytes ever written, modulo 2^32, as
+/// The last bytes of the log. Positions count all bytes ever written, modulo 2^32, as
 /// `XEN_SYSCTL_readconsole` wants them.
 pub struct Ring {
-    bytes: [u8; RING_SIZE as usize],
+    own: [u8; RING_SIZE as usize],
+    /// Used instead of `own`; its length is a power of two.
+    given: Option<&'static mut [u8]>,
     /// Position of the oldest byte that a plain read returns.
     start: u32,
     /// Position after the newest byte.
@@ -16,17 +18,47 @@ pub struct Ring {
 impl Ring {
     /// An empty ring.
     pub const fn new() -> Ring {
-        Ring { bytes: [0; RING_SIZE as usize], start: 0, end: 0 }
+        Ring { own: [0; RING_SIZE as usize], given: None, start: 0, end: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.given.as_deref().unwrap_or(&self.own)
+    }
+
+    /// Bytes kept at most: a power of two, so that positions may wrap around.
+    pub fn size(&self) -> u32 {
+        self.bytes().len() as u32
+    }
+
+    /// Keeps the log in `storage` from now on, as far as it fits. Returns false, and changes nothing, unless its length is a
+    /// power of two below 2^31.
+    pub fn move_to(&mut self, storage: &'static mut [u8]) -> bool {
+        let size = storage.len();
+        if !size.is_power_of_two() || size >= 1 << 31 {
+            return false;
+        }
+        let kept = self.end.wrapping_sub(self.start).min(size as u32);
+        self.start = self.end.wrapping_sub(kept);
+        for position in (0..kept).map(|i| self.start.wrapping_add(i)) {
+            let byte = self.bytes().get((position % self.size()) as usize).copied().unwrap_or_default();
+            if let Some(to) = storage.get_mut(position as usize % size) {
+                *to = byte;
+            }
+        }
+        self.given = Some(storage);
+        true
     }
 
     /// Appends, dropping the oldest.
     pub fn push(&mut self, bytes: &[u8]) {
+        let storage = self.given.as_deref_mut().unwrap_or(&mut self.own);
+        let size = storage.len() as u32;
         for &b in bytes {
-            self.bytes[(self.end % RING_SIZE) as usize] = b;
+            storage[(self.end % size) as usize] = b;
             self.end = self.end.wrapping_add(1);
         }
-        if self.end.wrapping_sub(self.start) > RING_SIZE {
-            self.start = self.end.wrapping_sub(RING_SIZE);
+        if self.end.wrapping_sub(self.start) > size {
+            self.start = self.end.wrapping_sub(size);
         }
     }
 
@@ -37,8 +69,9 @@ impl Ring {
         let from = from.filter(|f| f.wrapping_sub(self.start) <= kept).unwrap_or(self.start);
         let left = self.end.wrapping_sub(from) as usize;
         let n = left.min(buf.len());
+        let bytes = self.bytes();
         for (i, b) in buf.iter_mut().take(n).enumerate() {
-            *b = self.bytes[(from.wrapping_add(i as u32) % RING_SIZE) as usize];
+            *b = bytes[(from.wrapping_add(i as u32) % bytes.len() as u32) as usize];
         }
         (n, from.wrapping_add(n as u32))
     }
@@ -78,6 +111,25 @@ mod tests {
         assert_eq!(r.read(Some(next), &mut buf), (0, next));
         r.clear(next);
         assert_eq!(r.read(None, &mut buf), (0, next));
+    }
+
+    #[test]
+    fn moves_with_its_content_to_more_and_to_less_room() {
+        let mut r = Box::new(Ring::new());
+        r.push(b"one two three");
+        assert!(!r.move_to(vec![0; 48].leak()));
+        assert!(r.move_to(vec![0; 4 * RING_SIZE as usize].leak()));
+        let mut buf = vec![0; 4 * RING_SIZE as usize];
+        let (n, next) = r.read(None, &mut buf);
+        assert_eq!((&buf[..n], next), (&b"one two three"[..], 13));
+        let long = vec![7; 2 * RING_SIZE as usize];
+        r.push(&long);
+        assert_eq!(r.read(Some(next), &mut buf), (long.len(), 13 + 2 * RING_SIZE));
+        assert_eq!(buf[..long.len()], long[..]);
+        r.push(b"the end");
+        assert!(r.move_to(vec![0; 4].leak()));
+        let (n, _) = r.read(None, &mut buf);
+        assert_eq!((&buf[..n], r.size()), (&b" end"[..], 4));
     }
 
     proptest! {

@@ -100,6 +100,7 @@ pub fn arm(deadline: Option<Ns>) {
 /// is used.
 pub fn calibrate(pm_timer_port: Option<u16>, hpet: Option<Maddr>) {
     let reference = Reference::choose(pm_timer_port, hpet);
+    crate::info!("Platform timer: {}", reference.name());
     apic::start_timer_count();
     let start = reference.sample();
     let count0 = apic::timer_count();
@@ -184,6 +185,14 @@ impl Reference {
         port::out8(0x42, 0xff);
         port::out8(0x42, 0xff);
         Reference::Pit
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Reference::PmTimer(_) => "ACPI PM timer",
+            Reference::Hpet(..) => "HPET",
+            Reference::Pit => "PIT",
+        }
     }
 
     fn clock(&self) -> u64 {

@@ -169,3 +169,35 @@ fn this_machine() {
     assert_eq!(Policy::of_index(2).unwrap_err(), xen_abi::Errno::EOPNOTSUPP);
     assert_eq!(Policy::of_index(6).unwrap_err(), xen_abi::Errno::EINVAL);
 }
+
+#[test]
+fn the_command_line_takes_and_gives() {
+    let only = |f| FeatureSet::of(&[f]);
+    for table in ALL {
+        let host = host(table);
+        let less = host.clone().reduced(&only(X86_FEATURE_SSE2));
+        assert!(!less.has(X86_FEATURE_SSE2) && less.features().is_subset(&host.features()));
+        assert!(!less.has(X86_FEATURE_AVX) && less.xcr0_mask() & 4 == 0, "AVX needs SSE2");
+        assert_eq!(host.clone().reduced(&FeatureSet::default()), host);
+        assert!(!Policy::guest_max_of(&less).has(X86_FEATURE_SSE2));
+
+        let (max, dom0) = (Policy::guest_max_of(&host), Policy::hardware_domain_of(&host));
+        let none = FeatureSet::default();
+        assert_eq!(dom0.clone().adjusted(&none, &none, &max), dom0);
+        let without = dom0.clone().adjusted(&none, &only(X86_FEATURE_RDTSCP), &max);
+        assert!(!without.has(X86_FEATURE_RDTSCP));
+        // What no guest can have is not given.
+        let greedy = dom0.clone().adjusted(&only(X86_FEATURE_SVM), &none, &max);
+        assert!(!greedy.has(X86_FEATURE_SVM) && within(&greedy, &max));
+    }
+}
+
+#[test]
+fn features_have_the_toolstacks_names() {
+    assert_eq!(crate::feature("rdrand"), Some(X86_FEATURE_RDRAND));
+    assert_eq!(crate::feature("movdir64b"), Some(X86_FEATURE_MOVDIR64B));
+    assert_eq!(crate::feature("arch-caps"), Some(X86_FEATURE_ARCH_CAPS));
+    for none in ["", "rdran", "rdrandx", "no-rdrand"] {
+        assert_eq!(crate::feature(none), None, "{none}");
+    }
+}

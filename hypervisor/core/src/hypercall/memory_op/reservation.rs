@@ -17,7 +17,7 @@ use super::super::{Answer, Caller, OK, Reply, Width};
 use super::extents::Extents;
 use super::resume;
 use crate::domain::Domain;
-use crate::{physmap, pod};
+use crate::{low_memory, physmap, pod};
 
 /// Largest extent a guest may ask of itself (2 MiB) and the toolstack for another (1 GiB).
 const OWN_MAX_ORDER: u32 = 9;
@@ -51,6 +51,7 @@ pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
     let mut i = start;
     while i < r.nr_extents {
         if i > start && i.is_multiple_of(8) && caller.should_yield() {
+            low_memory::check();
             return resume(op, i, arg);
         }
         let done = list.get(caller, i).and_then(|gfn| extent_step(caller, &domain, op, &r, gfn));
@@ -59,6 +60,7 @@ pub fn call(caller: &mut Caller<'_>, op: u32, start: u64, arg: u64) -> Reply {
         }
         i += 1;
     }
+    low_memory::check();
     Ok(Answer::Done(i as i64))
 }
 

@@ -1,0 +1,87 @@
+//! The boots of whole systems: machines of several shapes, and what runs on them.
+
+/// One boot.
+pub struct Boot {
+    pub name: &'static str,
+    /// CPUs of the machine.
+    pub cpus: u32,
+    /// vCPUs of dom0.
+    pub dom0_cpus: u32,
+    /// vCPUs of the scenarios' guests.
+    pub guest_cpus: u32,
+    /// Scenarios of `tests/system`, in order.
+    pub scenarios: &'static [&'static str],
+    pub medium: Medium,
+    /// Further arguments of the hypervisor.
+    pub xen_args: &'static str,
+    /// Further arguments of dom0's kernel.
+    pub dom0_args: &'static str,
+    /// Further arguments of the emulator.
+    pub qemu: &'static [&'static str],
+}
+
+/// Who loads the hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// The emulator itself, by Multiboot 1.
+    Direct,
+    /// GRUB from a CD, by Multiboot 2, started by the BIOS.
+    BiosCd,
+    /// The same, started by UEFI.
+    UefiCd,
+}
+
+/// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
+pub const ON_REQUEST: &[&str] = &["many", "4cpu", "grub-uefi"];
+
+/// What most boots are.
+const PLAIN: Boot = Boot {
+    name: "",
+    cpus: 1,
+    dom0_cpus: 1,
+    guest_cpus: 1,
+    scenarios: &[],
+    medium: Medium::Direct,
+    xen_args: "",
+    dom0_args: "",
+    qemu: &[],
+};
+
+/// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
+pub const BOOTS: &[Boot] = &[
+    Boot {
+        name: "2cpu",
+        cpus: 2,
+        dom0_cpus: 2,
+        scenarios: &["first-light", "host", "resources", "block", "network", "smp"],
+        ..PLAIN
+    },
+    Boot { name: "lifecycle", scenarios: &["lifecycle"], ..PLAIN },
+    Boot { name: "many", cpus: 2, dom0_cpus: 2, scenarios: &["many"], ..PLAIN },
+    Boot { name: "1cpu", scenarios: &["first-light", "network"], ..PLAIN },
+    Boot {
+        name: "4cpu",
+        cpus: 4,
+        dom0_cpus: 2,
+        guest_cpus: 2,
+        scenarios: &["first-light", "block"],
+        ..PLAIN
+    },
+    Boot { name: "dom0-1vcpu", cpus: 2, guest_cpus: 2, scenarios: &["first-light", "network"], ..PLAIN },
+    Boot {
+        name: "options",
+        cpus: 2,
+        dom0_cpus: 2,
+        scenarios: &["options"],
+        // The scenario knows these.
+        xen_args: "dom0_mem=1024M,max:1100M dom0_vcpus_pin dom0=msr-relaxed cpuid=no-rdrand,no-nonsense \
+                   dom0-cpuid=no-aesni xsave=no sched_ratelimit_us=2000 console_timestamps=boot console_to_ring \
+                   conring_size=256k low_mem_virq_limit=1024M watchdog watchdog_timeout=60 ucode=scan \
+                   frobnicate -- radon.extra=yes",
+        dom0_args: "swiotlb=force",
+        qemu: &["-cpu", "EPYC,+svm,+npt,-rdtscp,-monitor"],
+        ..PLAIN
+    },
+    Boot { name: "grub-bios", scenarios: &["first-light"], medium: Medium::BiosCd, ..PLAIN },
+    Boot { name: "grub-uefi", scenarios: &["first-light"], medium: Medium::UefiCd, ..PLAIN },
+];
