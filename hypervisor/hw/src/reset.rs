@@ -32,7 +32,7 @@ pub fn triple_fault() -> ! {
 /// Ends the simulated machine.
 #[cfg(not(target_os = "none"))]
 pub fn triple_fault() -> ! {
-    panic!("triple fault")
+    crate::cpu::halt_forever()
 }
 
 #[cfg(test)]

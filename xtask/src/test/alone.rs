@@ -91,7 +91,7 @@ pub fn run(report: &mut Report, options: &Options) {
     for mib in [5, 6, 8, 16, 32, 64] {
         report.run("alone", &format!("memory-{mib}MiB"), || small(options, mib));
     }
-    report.run("alone", "memory-1TiB", || large(options));
+    report.run("alone", "memory-256GiB", || large(options));
     report.run("alone", "machine-check", || machine_check(options));
 }
 
@@ -107,7 +107,7 @@ fn pvh_entry(options: &Options) -> Result<()> {
     let shape = Shape { cpus: 2, image: Some(image), modules, ..Shape::of("pvh") };
     let lines = shape.lines(options, None)?;
     // The module arrived whole.
-    let module = lines.iter().find_map(|l| l.split_once("Module 0: [")?.1.split_once(") "));
+    let module = lines.iter().find_map(|l| l.split_once("Module 0: [")?.1.split_once(')'));
     let size = module.and_then(|(range, _)| {
         let (from, to) = range.split_once(", ")?;
         Some(u64::from_str_radix(to, 16).ok()? - u64::from_str_radix(from, 16).ok()?)
@@ -127,13 +127,15 @@ fn small(options: &Options, mib: u32) -> Result<()> {
     )
 }
 
-/// A TiB of memory, of which the host has only what is touched: the start touches the frame table and little more.
+/// A quarter of a TiB of memory, of which the host has only what is touched: the start touches the frame table and little more.
 fn large(options: &Options) -> Result<()> {
-    let backend = "memory-backend-ram,id=ram,size=1T,reserve=off,prealloc=off";
-    let more = ["-object", backend, "-machine", "memory-backend=ram"].map(str::to_owned).to_vec();
-    let shape = Shape { memory: 1 << 20, args: "", more, limit: 60, ..Shape::of("memory-1T") };
+    let backend = "memory-backend-ram,id=ram,size=256G,reserve=off,prealloc=off";
+    let cpu = "EPYC,+svm,+npt,-rdtscp,-monitor,-xsave,phys-bits=44";
+    let more =
+        ["-object", backend, "-machine", "memory-backend=ram", "-cpu", cpu].map(str::to_owned).to_vec();
+    let shape = Shape { memory: 256 << 10, args: "", more, limit: 60, ..Shape::of("memory-256G") };
     let lines = shape.lines(options, Some("Radon stops here."))?;
-    in_order(&lines, &["System RAM: 10485", "Free memory: 10", "cannot build dom0: no dom0 kernel"])
+    in_order(&lines, &["System RAM: 26214", "Free memory: 26", "cannot build dom0: no dom0 kernel"])
 }
 
 /// From outside: an NMI for which there is no reason changes nothing, a machine check is fatal and its bank is in the report.
@@ -149,7 +151,8 @@ fn machine_check(options: &Options) -> Result<()> {
     }
     monitor.command("nmi")?;
     // Bank 2 of CPU 0: valid, uncorrected, address valid; resumable, in progress.
-    monitor.command("mce 0 2 0xb400000000000135 0x5 0x12340 0")?;
+    // The machine may be gone before the monitor has said that it did it.
+    drop(monitor.command("mce 0 2 0xb400000000000135 0x5 0x12340 0"));
     let mut lines = Vec::new();
     while let Ok(Some(line)) = run.line() {
         lines.push(line);
