@@ -38,6 +38,7 @@ pub mod sysctl;
 pub mod vcpu;
 pub mod version;
 pub mod xen;
+pub mod xs_wire;
 pub mod xsm;
 
 pub use errno::Errno;

@@ -128,6 +128,9 @@ structs! { NATIVE:
     xen {
         MulticallEntry, VcpuTimeInfo, ArchVcpuInfo, VcpuInfo, ArchSharedInfo, SharedInfo, XenctlBitmap
     }
+    xs_wire {
+        XsdSockmsg, XenstoreDomainInterface
+    }
 }
 
 structs! { COMPAT:
@@ -215,6 +218,9 @@ consts! { TABLES:
     xen {
         DOMIDS, VIRQS, PVCLOCK_FLAGS, LIMITS
     }
+    xs_wire {
+        XSD_SOCKMSG_TYPES, XENSTORE_NUMBERS
+    }
     xsm {
         FLASKS
     }
@@ -250,6 +256,7 @@ const PRELUDE: &str = r#"
 #include <xen/hvm/params.h>
 #include <xen/hvm/save.h>
 #include <xen/io/console.h>
+#include <xen/io/xs_wire.h>
 #include <xen/memory.h>
 #include <xen/nmi.h>
 #include <xen/physdev.h>
