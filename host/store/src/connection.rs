@@ -86,6 +86,13 @@ impl Outbox {
         true
     }
 
+    /// Adds an event that was queued once, whatever waits now: not a byte of the stream may be missing.
+    pub fn event_again(&mut self, bytes: Vec<u8>, payload: &[u8]) {
+        let payload: Arc<[u8]> = payload.into();
+        self.events.insert(payload.clone());
+        self.push(bytes, Some(payload));
+    }
+
     fn push(&mut self, bytes: Vec<u8>, event: Option<Arc<[u8]>>) {
         self.bytes += bytes.len();
         self.queue.push_back(Outgoing { bytes, event });

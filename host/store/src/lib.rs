@@ -1,7 +1,7 @@
 //! The store of a Xen host (xenstore): a small tree of names and values that kernels and tools share.
 //!
-//! This library is the store without its plumbing: requests in, messages and journal records out, no input or
-//! output, no clock. The daemon `radon-stored` puts it behind a socket and behind the rings of domains.
+//! All but [`daemon`] is the store without its plumbing: requests in, messages and journal records out, no input or
+//! output, no clock. The program `radon-stored` puts it behind a socket and behind the rings of domains.
 //!
 //! | module | the noun |
 //! |---|---|
@@ -14,10 +14,12 @@
 //! | [`connection`] | a client, and what waits for it |
 //! | [`store`], `ops` | all of it together, and the operations |
 //! | [`record`], [`state`] | what survives a restart |
+//! | [`daemon`] | sockets, rings, the journal, and the loop: all that is not pure |
 #![forbid(unsafe_code)]
 
 pub mod children;
 pub mod connection;
+pub mod daemon;
 pub mod errno;
 mod ops;
 pub mod path;

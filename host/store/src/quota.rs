@@ -188,7 +188,10 @@ mod tests {
     #[test]
     fn the_table_is_what_xenstore_control_users_know() {
         let text = Limits::default().table(false);
-        assert!(text.starts_with("Quota settings:\nnodes            :     1000 Nodes per domain\n"), "{text}");
+        assert!(
+            text.starts_with("Quota settings:\nnodes            :     1000 Nodes per domain\n"),
+            "{text}"
+        );
     }
 
     #[test]

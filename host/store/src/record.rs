@@ -92,7 +92,8 @@ impl Writer<'_> {
     fn perms(&mut self, value: &Perms) -> &mut Self {
         self.number(value.entries().len() as u32);
         for perm in value.entries() {
-            let access = u32::from(perm.access.has(Access::READ)) | u32::from(perm.access.has(Access::WRITE)) << 1;
+            let access =
+                u32::from(perm.access.has(Access::READ)) | u32::from(perm.access.has(Access::WRITE)) << 1;
             self.number(u32::from(perm.domid.0) | access << 16);
         }
         self

@@ -145,8 +145,10 @@ impl Restored {
             Record::Queued { conn, bytes } => {
                 if let Some(connection) = self.store.connections.get_mut(&conn) {
                     match wire::split(&bytes) {
-                        Ok(Some((message, used))) if message.kind == XS_WATCH_EVENT && used == bytes.len() => {
-                            connection.out.event(bytes.to_vec(), message.payload);
+                        Ok(Some((message, used)))
+                            if message.kind == XS_WATCH_EVENT && used == bytes.len() =>
+                        {
+                            connection.out.event_again(bytes.to_vec(), message.payload);
                         }
                         _ => connection.out.reply(bytes.to_vec()),
                     }
@@ -210,7 +212,7 @@ impl Store {
                 Record::Shutdown { domid: *domid, yes: true }.write(out);
             }
         }
-        for (domid, _) in &self.introduced {
+        for domid in self.introduced.keys() {
             self.save_connection(ConnId::Domain(*domid), out);
         }
         for Socket { id, fd, rest } in sockets {

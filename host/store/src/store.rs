@@ -346,7 +346,8 @@ impl Store {
     fn charge(&mut self, path: &str, value: usize, perms: &Perms, add: bool) {
         for perm in perms.entries() {
             let account = self.accounts.entry(perm.domid).or_default();
-            account.references = if add { account.references + 1 } else { account.references.saturating_sub(1) };
+            account.references =
+                if add { account.references + 1 } else { account.references.saturating_sub(1) };
         }
         // The name counts twice: in the path, and in the parent's list.
         let name = path::split(path).map_or(0, |(_, name)| name.len() + 1);
@@ -379,11 +380,8 @@ impl Store {
             return;
         }
         let parent = path::split(path).and_then(|(parent, _)| self.tree.get(parent));
-        let mut told = self.told(
-            self.watches.above(path),
-            path,
-            &[Some(subtree.perms()), parent.map(Node::perms)],
-        );
+        let mut told =
+            self.told(self.watches.above(path), path, &[Some(subtree.perms()), parent.map(Node::perms)]);
         let mut parents: Vec<&Node> = Vec::new();
         let depth = path::components(path).count();
         subtree.walk(path, &mut |at, node| {
@@ -407,9 +405,9 @@ impl Store {
     ) -> Vec<(ConnId, Vec<u8>)> {
         watches
             .filter(|w| {
-                self.connections.get(&w.conn).is_some_and(|c| {
-                    perms.iter().flatten().any(|p| p.access(&c.who).has(Access::READ))
-                })
+                self.connections
+                    .get(&w.conn)
+                    .is_some_and(|c| perms.iter().flatten().any(|p| p.access(&c.who).has(Access::READ)))
             })
             .map(|w| (w.conn, w.event(path)))
             .collect()

@@ -91,9 +91,13 @@ mod tests {
     #[test]
     fn a_change_reaches_its_ancestors_as_deep_as_they_asked() {
         let mut watches = Watches::default();
-        for (path, token, depth) in
-            [("/", "root", None), ("/a", "a", None), ("/a", "a0", Some(0)), ("/a", "a1", Some(1)), ("/b", "b", None)]
-        {
+        for (path, token, depth) in [
+            ("/", "root", None),
+            ("/a", "a", None),
+            ("/a", "a0", Some(0)),
+            ("/a", "a1", Some(1)),
+            ("/b", "b", None),
+        ] {
             watches.add(watch(path, token, depth));
         }
         let seen = |at: &str| {

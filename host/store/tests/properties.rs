@@ -36,7 +36,8 @@ fn path() -> impl Strategy<Value = String> {
 
 fn request() -> impl Strategy<Value = (u32, Vec<u8>)> {
     let with = |kind: u32, tail: &'static [&'static str]| {
-        (path(), proptest::sample::select(tail)).prop_map(move |(p, t)| (kind, format!("{p}\0{t}").into_bytes()))
+        (path(), proptest::sample::select(tail))
+            .prop_map(move |(p, t)| (kind, format!("{p}\0{t}").into_bytes()))
     };
     prop_oneof![
         3 => with(XS_READ, &[""]),
@@ -48,6 +49,9 @@ fn request() -> impl Strategy<Value = (u32, Vec<u8>)> {
         3 => with(XS_SET_PERMS, &["n0\0", "n1\0", "n2\0", "b0\0", "r1\0", "n1\0w2\0", "n0\0b1\0r2\0", "w2\0n1\0"]),
     ]
 }
+
+/// An open transaction: who, its number, its requests with their replies, and what others have changed since it began.
+type Open = (usize, u32, Vec<(u32, Vec<u8>, Result<Vec<u8>, String>)>, Vec<String>);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
@@ -89,8 +93,7 @@ proptest! {
         steps in proptest::collection::vec((0usize..3, 0usize..4, request()), 1..100),
     ) {
         let (mut store, mut model) = world(1000);
-        // Of each of three slots: transaction, its requests with their replies, and what has changed since it began.
-        let mut open: Vec<Option<(usize, u32, Vec<(u32, Vec<u8>, Result<Vec<u8>, String>)>, Vec<String>)>> = vec![None, None, None];
+        let mut open: Vec<Option<Open>> = vec![None, None, None];
         for (by, slot, (kind, payload)) in steps {
             let mut touched = Vec::new();
             let before = model.clone();

@@ -176,7 +176,9 @@ impl Store {
         let mut removed: Vec<String> = Vec::new();
         let mut changed: Vec<(String, Perms)> = Vec::new();
         self.tree.root().walk("/", &mut |at, node| {
-            let inside = removed.last().is_some_and(|r| at.strip_prefix(r.as_str()).is_some_and(|x| x.starts_with('/')));
+            let inside = removed
+                .last()
+                .is_some_and(|r| at.strip_prefix(r.as_str()).is_some_and(|x| x.starts_with('/')));
             if inside || !node.perms().names(id) {
                 return;
             }

@@ -19,7 +19,12 @@ impl Store {
     }
 
     /// `<path>|<permission>|+`.
-    pub(super) fn set_perms(&mut self, call: &mut Call, payload: &[u8], host: &mut dyn Host) -> Result<Answer> {
+    pub(super) fn set_perms(
+        &mut self,
+        call: &mut Call,
+        payload: &[u8],
+        host: &mut dyn Host,
+    ) -> Result<Answer> {
         let strings = wire::strings(payload);
         let (path, list) = strings.split_first().ok_or(Errno::Inval)?;
         if list.is_empty() {

@@ -167,7 +167,13 @@ impl Model {
         }
     }
 
-    fn try_ask(&mut self, who: &Identity, kind: u32, path: &str, rest: &[u8]) -> Result<(Vec<u8>, Effect), Errno> {
+    fn try_ask(
+        &mut self,
+        who: &Identity,
+        kind: u32,
+        path: &str,
+        rest: &[u8],
+    ) -> Result<(Vec<u8>, Effect), Errno> {
         let done = b"OK\0".to_vec();
         let changed = |old| Effect::Changed(path.to_owned(), old);
         match kind {
@@ -201,11 +207,14 @@ impl Model {
                 match self.find(who, path, Access::WRITE) {
                     Ok(_) if path == "/" => return Err(Errno::Inval),
                     Ok(_) => {}
-                    Err(Errno::Noent) if self.nodes.contains_key(parent(path)) => return Ok((done, Effect::None)),
+                    Err(Errno::Noent) if self.nodes.contains_key(parent(path)) => {
+                        return Ok((done, Effect::None));
+                    }
                     Err(errno) => return Err(errno),
                 }
                 let gone: Vec<String> = self.nodes.keys().filter(|p| below(p, path)).cloned().collect();
-                let gone = gone.into_iter().map(|p| (p.clone(), self.nodes.remove(&p).unwrap().perms)).collect();
+                let gone =
+                    gone.into_iter().map(|p| (p.clone(), self.nodes.remove(&p).unwrap().perms)).collect();
                 Ok((done, Effect::Removed(gone)))
             }
             XS_SET_PERMS => {
@@ -244,7 +253,8 @@ pub fn events(model: &Model, watches: &[MWatch], effect: &Effect) -> Vec<(ConnId
             }
         };
         let reaches = |at: &str| {
-            let deep = watch.depth.is_none_or(|d| levels(at) - levels(&watch.path).min(levels(at)) <= d as usize);
+            let deep =
+                watch.depth.is_none_or(|d| levels(at) - levels(&watch.path).min(levels(at)) <= d as usize);
             below(at, &watch.path) && deep
         };
         let perms = |p: &str| model.nodes.get(p).map(|n| &n.perms);

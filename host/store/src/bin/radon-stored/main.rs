@@ -1,2 +1,23 @@
-//! x
-fn main() {}
+//! `radon-stored`: the store's daemon. See `docs/store.md`.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod options;
+mod start;
+
+use clap::Parser;
+use options::Options;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match start::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("radon-stored: {error}");
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
