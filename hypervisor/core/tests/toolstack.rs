@@ -154,7 +154,7 @@ fn call(domain: &Arc<Domain>, number: u32, mut args: [u64; 6]) -> Result<i64, Er
         };
         match hypercall::call(&mut caller, number.into(), args)? {
             Answer::Done(value) => return Ok(value),
-            Answer::Continue(again) => args = again,
+            Answer::Continue(next) => args = next.applied(args),
         }
     }
 }

@@ -3,8 +3,10 @@
 //! `tests/guests` is a workspace of its own; each of its binaries is one boot. A guest prints
 //! `VERDICT name SUCCESS|FAILURE|SKIP|ERROR reason` lines; first, it may announce the verdicts to come with
 //! `VERDICT-PLAN name name ...`. What was announced and not judged is a CRASH; so is a guest without any verdict.
-//! `VERDICT-END` ends the machine early. Options of a guest stand in its package's manifest:
-//! `[package.metadata.verdict.<binary>]` with `args`, `xen-args`, `cpus`, `memory`, `limit` (seconds).
+//! `VERDICT-END` ends the machine early. When a machine crashes (stock Xen has such a promise), the next boot goes on after
+//! the verdict that was due. Options of a guest stand in its package's manifest: `[package.metadata.verdict.<binary>]` with
+//! `args`, `xen-args`, `cpus`, `memory`, `limit` (seconds). A further boot of a binary is a table of its own name with
+//! `binary`; `on-request` keeps it out of runs whose filter does not name it.
 
 use super::Report;
 use crate::packages::Packages;
@@ -13,8 +15,8 @@ use crate::scenario::{Options, Outcome};
 use crate::{image, paths, setup, shell};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,10 +29,18 @@ pub struct Guest {
     settings: Value,
 }
 
+/// Boots of one guest until its machine is given up.
+const MAX_BOOTS: usize = 5;
+
 impl Guest {
     /// Measures instead of judging: run by `cargo xtask bench`.
     pub fn is_bench(&self) -> bool {
         self.name.starts_with("bench")
+    }
+
+    /// Runs only when it is named.
+    fn on_request(&self) -> bool {
+        self.settings["on-request"].as_bool().unwrap_or_default()
     }
 }
 
@@ -64,8 +74,13 @@ pub fn build() -> Result<Vec<Guest>> {
             let is_binary = target["kind"].as_array().is_some_and(|k| k.iter().any(|k| k == "bin"));
             let Some(name) = target["name"].as_str().filter(|_| is_binary) else { continue };
             let path = paths::target().join("guests").join(setup::TARGET).join("release").join(name);
-            let settings = package["metadata"]["verdict"][name].clone();
-            guests.push(Guest { name: name.to_owned(), path, settings });
+            let all = &package["metadata"]["verdict"];
+            for (boot, settings) in all.as_object().into_iter().flatten() {
+                if settings["binary"] == name {
+                    guests.push(Guest { name: boot.clone(), path: path.clone(), settings: settings.clone() });
+                }
+            }
+            guests.push(Guest { name: name.to_owned(), path, settings: all[name].clone() });
         }
     }
     guests.sort_by(|a, b| a.name.cmp(&b.name));
@@ -77,7 +92,11 @@ pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
     let mut columns: Vec<BTreeMap<String, Outcome>> = Vec::new();
     // The filter may name the guest, not its verdicts: these are known only after the run.
     let mut guests = build()?;
-    guests.retain(|g| !g.is_bench() && ["verdict", "verdict-xen"].iter().any(|l| report.wants(l, &g.name)));
+    guests.retain(|g| {
+        let asked =
+            |l: &str| if g.on_request() { report.names(l, &g.name) } else { report.wants(l, &g.name) };
+        !g.is_bench() && ["verdict", "verdict-xen"].iter().any(|l| asked(l))
+    });
     if guests.is_empty() {
         return Ok(());
     }
@@ -110,7 +129,8 @@ pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
         columns.push(column);
     }
     if let [radon, xen] = &columns[..] {
-        shell::write(&paths::root().join("docs/abi-status.md"), table(radon, xen).as_bytes())?;
+        let notes = std::fs::read_to_string(paths::root().join("tests/guests/abi-notes.txt"))?;
+        shell::write(&paths::root().join("docs/abi-status.md"), table(radon, xen, &notes).as_bytes())?;
     }
     Ok(())
 }
@@ -133,8 +153,34 @@ fn known_gap(hypervisor: Hypervisor, name: &str, outcome: Outcome) -> Result<Out
     })
 }
 
-/// Boots one guest and collects its verdicts.
-fn one(guest: &Guest, options: &Options, image: &std::path::Path) -> Result<Verdicts> {
+/// Boots one guest and collects its verdicts; a crash costs the verdict that was due, and the next boot goes on after that.
+fn one(guest: &Guest, options: &Options, image: &Path) -> Result<Verdicts> {
+    let mut verdicts = Verdicts::new();
+    let mut after = None;
+    for boot in 1..=MAX_BOOTS {
+        let (missing, end) = boot_once(guest, options, image, after.as_deref(), &mut verdicts)?;
+        let Some(due) = missing.first() else { return Ok(verdicts) };
+        verdicts.insert(due.clone(), Outcome::Fail(format!("CRASH {end}")));
+        if boot == MAX_BOOTS {
+            let no_boot = Outcome::Fail(format!("CRASH not run after {MAX_BOOTS} boots that ended early"));
+            verdicts.extend(missing[1..].iter().map(|name| (name.clone(), no_boot.clone())));
+        }
+        if missing.len() == 1 {
+            break;
+        }
+        after = Some(due.clone());
+    }
+    Ok(verdicts)
+}
+
+/// One boot. Returns the promises announced but not judged, and why it ended.
+fn boot_once(
+    guest: &Guest,
+    options: &Options,
+    image: &Path,
+    after: Option<&str>,
+    verdicts: &mut Verdicts,
+) -> Result<(Vec<String>, String)> {
     let number = |key: &str, default: u64| guest.settings[key].as_u64().unwrap_or(default);
     let text = |key: &str| guest.settings[key].as_str().unwrap_or_default().to_owned();
     let cpus = u32::try_from(number("cpus", 1))?;
@@ -146,15 +192,18 @@ fn one(guest: &Guest, options: &Options, image: &std::path::Path) -> Result<Verd
         xen_args: format!("{} {}", options.xen_args, text("xen-args")),
         ..options.clone()
     };
+    let (args, place) = match after {
+        Some(name) => (format!("{} after={name}", text("args")), format!("-after-{name}")),
+        None => (text("args"), String::new()),
+    };
     let boot = Boot::Multiboot {
         kernel: image.to_path_buf(),
         args: options.hypervisor_args(),
-        modules: vec![(guest.path.clone(), text("args"))],
+        modules: vec![(guest.path.clone(), args)],
     };
-    let log = format!("verdict-{}-{}", guest.name, options.hypervisor.name());
+    let log = format!("verdict-{}-{}{place}", guest.name, options.hypervisor.name());
     let limit = Duration::from_secs(number("limit", 60) * u64::from(options.patience));
     let mut run = options.machine(boot).start(&log, limit)?;
-    let mut verdicts = Verdicts::new();
     let mut planned: Vec<String> = Vec::new();
     let end = loop {
         let line = match run.line() {
@@ -175,13 +224,11 @@ fn one(guest: &Guest, options: &Options, image: &std::path::Path) -> Result<Verd
             break String::new();
         }
     };
-    for name in planned {
-        verdicts.entry(name).or_insert_with(|| Outcome::Fail(format!("CRASH no verdict: {end}")));
-    }
-    if verdicts.is_empty() {
+    planned.retain(|name| !verdicts.contains_key(name));
+    if verdicts.is_empty() && planned.is_empty() {
         bail!("no verdict: {end}; {}", run.last_words());
     }
-    Ok(verdicts)
+    Ok((planned, end))
 }
 
 /// A guest's `VERDICT name WORD reason` line, behind whatever prefix.
@@ -198,21 +245,32 @@ fn verdict(line: &str) -> Option<(String, Outcome)> {
     Some((name.to_owned(), outcome))
 }
 
-/// `docs/abi-status.md`: one row for each verdict, one column for each hypervisor.
-fn table(radon: &Verdicts, xen: &Verdicts) -> String {
+/// `docs/abi-status.md`: one row for each verdict, one column for each hypervisor. `notes` has `name note` lines.
+fn table(radon: &Verdicts, xen: &Verdicts, notes: &str) -> String {
     let word = |outcome: Option<&Outcome>| match outcome {
         None => "-".to_owned(),
         Some(Outcome::Pass) => "success".to_owned(),
         Some(Outcome::Skip(why)) => format!("skip: {why}"),
         Some(Outcome::Fail(why)) => why.lines().next().unwrap_or_default().replace('|', "/"),
     };
-    let mut text = String::from(
-        "# ABI status\n\nWritten by `cargo xtask test verdict --abi-status`. Each row is one promise of the Xen ABI, tested by the\n\
-         same guest on Radon and on stock Xen 4.17 in the same emulated machine.\n\n| promise | Radon | stock Xen |\n|---|---|---|\n",
+    let passed = |column: &Verdicts| column.values().filter(|o| **o == Outcome::Pass).count();
+    let names: BTreeSet<&String> = radon.keys().chain(xen.keys()).collect();
+    let mut text = format!(
+        "# ABI status\n\nWritten by `cargo xtask test verdict --abi-status`; notes are in `tests/guests/abi-notes.txt`. Each row is one\n\
+         promise of the Xen ABI, tested by the same guest (`tests/guests`) on Radon and on stock Xen 4.17 in the same emulated\n\
+         machine. Of {} promises Radon keeps {}, stock Xen {}.\n\n| promise | Radon | stock Xen | note |\n|---|---|---|---|\n",
+        names.len(),
+        passed(radon),
+        passed(xen)
     );
-    let names: std::collections::BTreeSet<&String> = radon.keys().chain(xen.keys()).collect();
     for name in names {
-        text.push_str(&format!("| {name} | {} | {} |\n", word(radon.get(name)), word(xen.get(name))));
+        let note =
+            notes.lines().filter_map(|l| l.split_once(' ')).find(|(n, _)| n == name).map_or("", |n| n.1);
+        text.push_str(&format!(
+            "| {name} | {} | {} | {note} |\n",
+            word(radon.get(name)),
+            word(xen.get(name))
+        ));
     }
     text
 }
@@ -236,6 +294,8 @@ mod tests {
     fn the_table_has_both_columns() {
         let radon = Verdicts::from([("a".to_owned(), Outcome::Pass)]);
         let xen = Verdicts::from([("a".to_owned(), Outcome::Fail("CRASH x|y".into()))]);
-        assert!(table(&radon, &xen).contains("| a | success | CRASH x/y |"));
+        let text = table(&radon, &xen, "b other\na Xen's own\n");
+        assert!(text.contains("| a | success | CRASH x/y | Xen's own |"));
+        assert!(text.contains("Of 1 promises Radon keeps 1, stock Xen 0."));
     }
 }

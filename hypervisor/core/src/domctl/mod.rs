@@ -13,7 +13,7 @@ use xen_abi::domctl::{self as d, Domctl};
 
 use crate::domain::Domain;
 use crate::domains;
-use crate::hypercall::{Answer, Caller, Reply};
+use crate::hypercall::{Answer, Caller, Continuation, Reply};
 use crate::vcpu::Vcpu;
 
 mod affinity;
@@ -76,7 +76,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
             d::XEN_DOMCTL_CREATEDOMAIN => None,
             _ => Some(domains::find(DomId::new(op.domain)).ok_or(Errno::ESRCH)?),
         };
-        let Some(_lock) = exclusive() else { return Ok(Answer::Continue(args)) };
+        let Some(_lock) = exclusive() else { return Ok(Answer::Continue(Continuation::SAME)) };
         match &domain {
             None => create::create(&mut op)?,
             Some(domain) => run(caller, domain, &mut op)?,
@@ -88,7 +88,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
     match outcome {
         Outcome::Done | Outcome::Back => Ok(Answer::Done(0)),
         Outcome::Refused(e) => Err(e),
-        Outcome::Again => Ok(Answer::Continue(args)),
+        Outcome::Again => Ok(Answer::Continue(Continuation::SAME)),
     }
 }
 

@@ -4,7 +4,7 @@ use radon_hw::console as machine_console;
 use xen_abi::Errno;
 use xen_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 
-use super::{Answer, Caller, OK, Reply};
+use super::{Answer, Caller, Continuation, OK, Reply};
 use crate::console;
 
 /// Bytes copied at a time.
@@ -25,7 +25,7 @@ fn write(caller: &mut Caller<'_>, count: u64, buffer: u64) -> Reply {
     while done < count {
         if done > 0 && caller.should_yield() {
             let at = buffer.wrapping_add(done);
-            return Ok(Answer::Continue([u64::from(CONSOLEIO_WRITE), count - done, at, 0, 0, 0]));
+            return Ok(Answer::Continue(Continuation::three(u64::from(CONSOLEIO_WRITE), count - done, at)));
         }
         let n = (count - done).min(PIECE as u64) as usize;
         let mut piece = [0u8; PIECE];

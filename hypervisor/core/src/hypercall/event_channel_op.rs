@@ -10,7 +10,7 @@ use xen_abi::Errno;
 use xen_abi::event_channel as ev;
 use zerocopy::IntoBytes;
 
-use super::{Answer, Caller, OK, Reply};
+use super::{Answer, Caller, Continuation, OK, Reply};
 use crate::domain::Domain;
 use crate::{domains, events, physmap};
 
@@ -157,7 +157,7 @@ fn reset(caller: &mut Caller<'_>, arg: u64) -> Reply {
     let target = caller.target(r.dom)?;
     reset_domain(&target, || caller.should_yield()).map(|done| match done {
         true => Answer::Done(0),
-        false => Answer::Continue([u64::from(ev::EVTCHNOP_RESET), arg, 0, 0, 0, 0]),
+        false => Answer::Continue(Continuation::two(u64::from(ev::EVTCHNOP_RESET), arg)),
     })
 }
 

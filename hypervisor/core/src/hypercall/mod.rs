@@ -15,6 +15,8 @@ use radon_hw::time;
 use xen_abi::{Errno, hypercall as nr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+pub use continuation::Continuation;
+
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::guest_access::{self, AddressSpace};
@@ -22,6 +24,7 @@ use crate::vcpu::Vcpu;
 use crate::{domains, exits};
 
 pub mod console_io;
+mod continuation;
 pub mod event_channel_op;
 pub mod grant_table_op;
 pub mod hvm_op;
@@ -40,8 +43,8 @@ pub mod xen_version;
 pub enum Answer {
     /// The value for RAX.
     Done(i64),
-    /// Call again with these arguments: there is more to do.
-    Continue([u64; 6]),
+    /// Call again so: there is more to do.
+    Continue(Continuation),
 }
 
 /// Result of a handler: an answer, or an errno for RAX.
@@ -137,7 +140,7 @@ pub fn dispatch(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
     let mut caller = Caller { domain, vcpu, context, space: OnceCell::new(), width, deadline };
     let reply = call(&mut caller, number, args);
     match reply {
-        Ok(Answer::Continue(args)) => set_arguments(context, width, args),
+        Ok(Answer::Continue(next)) => set_arguments(context, width, next),
         Ok(Answer::Done(value)) => finish(domain, vcpu, context, width, value),
         Err(e) => finish(domain, vcpu, context, width, e.to_ret()),
     }
@@ -170,10 +173,12 @@ fn arguments(context: &Context, width: Width) -> (u64, [u64; 6]) {
     }
 }
 
-fn set_arguments(context: &mut Context, width: Width, args: [u64; 6]) {
+fn set_arguments(context: &mut Context, width: Width, next: Continuation) {
     let regs = if width == Width::Long { LONG_ARGS } else { COMPAT_ARGS };
-    for (r, v) in regs.into_iter().zip(args) {
-        context.backend.set_gpr(r, v);
+    for (n, value) in next.changes() {
+        if let Some(register) = regs.get(n) {
+            context.backend.set_gpr(*register, value);
+        }
     }
 }
 

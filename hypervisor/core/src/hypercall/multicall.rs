@@ -7,7 +7,7 @@ use xen_abi::compat::CompatMulticallEntry as CompatEntry;
 use xen_abi::xen::MulticallEntry;
 use xen_abi::{Errno, hypercall as nr};
 
-use super::{Answer, Caller, OK, Reply, Width, call as dispatch};
+use super::{Answer, Caller, Continuation, OK, Reply, Width, call as dispatch};
 
 /// `args`: address of the list, number of entries.
 pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
@@ -27,7 +27,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
             Ok(Answer::Done(v)) => write_result(caller, list, index, v)?,
             Err(e) => write_result(caller, list, index, e.to_ret())?,
             Ok(Answer::Continue(more)) => {
-                write_args(caller, list, index, more)?;
+                write_args(caller, list, index, more.applied(entry_args))?;
                 return resume(caller, list, index, count);
             }
         }
@@ -42,7 +42,7 @@ fn resume(caller: &Caller<'_>, list: u64, index: u64, count: u64) -> Reply {
         Width::Long => caller.element::<MulticallEntry>(list, index)?,
         Width::Compat => caller.element::<CompatEntry>(list, index)?,
     };
-    Ok(Answer::Continue([at, count.saturating_sub(index), 0, 0, 0, 0]))
+    Ok(Answer::Continue(Continuation::two(at, count.saturating_sub(index))))
 }
 
 fn read_entry(caller: &Caller<'_>, list: u64, index: u64) -> Result<(u64, [u64; 6]), Errno> {

@@ -9,7 +9,7 @@ use xen_abi::platform::{
 };
 use zerocopy::IntoBytes;
 
-use super::{Answer, Caller, OK, Reply};
+use super::{Answer, Caller, Continuation, OK, Reply};
 use crate::domain::Dying;
 use crate::{clock, domains, domctl, machine};
 
@@ -25,7 +25,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
         return Err(Errno::EACCES);
     }
     caller.require_privilege()?;
-    let Some(_lock) = domctl::exclusive() else { return Ok(Answer::Continue(args)) };
+    let Some(_lock) = domctl::exclusive() else { return Ok(Answer::Continue(Continuation::SAME)) };
     match op.cmd {
         p::XENPF_SETTIME32 => {
             let t: XenpfSettime32 = op.payload();

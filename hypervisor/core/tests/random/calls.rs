@@ -452,7 +452,7 @@ pub fn make(domain: &Arc<Domain>, vcpu: u32, call: Call, width: Width, hurry: bo
         let space = AddressSpace::of(context);
         let mut caller = Caller { domain, vcpu: &vcpu, context, space: space.into(), width, deadline };
         match hypercall::call(&mut caller, number, args) {
-            Ok(Answer::Continue(again)) => args = again,
+            Ok(Answer::Continue(next)) => args = next.applied(args),
             reply => {
                 drop(sim::take_kicks());
                 return reply.is_ok();

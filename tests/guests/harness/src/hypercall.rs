@@ -39,6 +39,33 @@ pub fn raw(number: u64, args: [u64; 5]) -> i64 {
     ret
 }
 
+/// Makes a call with six argument registers; returns the result and what the registers hold afterwards.
+pub fn with_registers(number: u64, args: [u64; 6]) -> (i64, [u64; 6]) {
+    let ret: i64;
+    let mut after = args;
+    let [a, b, c, d, e, f] = &mut after;
+    // SAFETY: as for `raw`.
+    unsafe {
+        asm!(
+            "cmp byte ptr [rip + {intel}], 0",
+            "jne 2f",
+            "vmmcall",
+            "jmp 3f",
+            "2: vmcall",
+            "3:",
+            intel = sym INTEL,
+            inout("rax") number => ret,
+            inout("rdi") *a,
+            inout("rsi") *b,
+            inout("rdx") *c,
+            inout("r10") *d,
+            inout("r8") *e,
+            inout("r9") *f,
+        );
+    }
+    (ret, after)
+}
+
 /// A call to a hypercall page: `page` is its address.
 pub fn through_page(page: u64, number: u64, args: [u64; 5]) -> i64 {
     let ret: i64;

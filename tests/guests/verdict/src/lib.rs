@@ -1,7 +1,8 @@
 //! Verdict guests: each test proves one promise of the Xen ABI. One file per theme in [`tests`], one function per promise.
 //!
-//! Command line: `tests=all` or `tests=name,name` (a name may be a beginning of names), `calls=N seed=S` for the random
-//! calls of the isolation tests, `bench` for the figures of [`bench`], `bench=name,name` for some of its parts.
+//! Command line: `tests=all` or `tests=name,name` (a name may be a beginning of names), `after=name` for what follows that
+//! one, `calls=N seed=S` for the random calls of the isolation tests, `bench` for the figures of [`bench`],
+//! `bench=name,name` for some of its parts.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -31,7 +32,10 @@ pub fn main(command_line: &str) {
         bench::run(parts.strip_prefix('=').unwrap_or("all"));
     } else {
         let wanted = word("tests=").unwrap_or("all");
-        let chosen: Vec<Test> = all.into_iter().filter(|t| is_wanted(t, wanted)).collect();
+        let mut chosen: Vec<Test> = all.into_iter().filter(|t| is_wanted(t, wanted)).collect();
+        if let Some(at) = word("after=").and_then(|name| chosen.iter().position(|t| is_named(t, name))) {
+            chosen.drain(..=at);
+        }
         say!("NOTE {} tests, start information magic {:#x}", chosen.len(), boot::start_magic());
         verdict::run_all(&chosen, domain::run_test);
     }

@@ -8,7 +8,7 @@ use radon_grant::{Access, GntStatus, Mode, Purpose, Via};
 use radon_hw::mem;
 use xen_abi::grant_table::{GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTST_OKAY, GnttabCopy, GnttabCopyPtr};
 
-use super::super::{Answer, Caller, OK, Reply, Width};
+use super::super::{Answer, Caller, Continuation, OK, Reply, Width};
 use super::{BATCH, resolve};
 use crate::domain::Domain;
 use crate::{domains, grants, physmap};
@@ -41,7 +41,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
             Width::Compat => caller.element::<xen_abi::compat::CompatGnttabCopy>(list, i)?,
         };
         if i > 0 && i % BATCH == 0 && caller.should_yield() {
-            return Ok(Answer::Continue([op, at, count - i, 0, 0, 0]));
+            return Ok(Answer::Continue(Continuation::three(op, at, count - i)));
         }
         match caller.width {
             Width::Long => {

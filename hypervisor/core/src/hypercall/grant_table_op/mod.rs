@@ -7,7 +7,7 @@ use xen_abi::Errno;
 use xen_abi::grant_table as g;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Answer, Caller, OK, Reply};
+use super::{Answer, Caller, Continuation, OK, Reply};
 
 mod copy;
 mod map;
@@ -53,7 +53,7 @@ fn each<T: FromBytes + IntoBytes + Immutable>(
     let [op, list, count, ..] = args;
     for i in 0..count {
         if i > 0 && i % BATCH == 0 && caller.should_yield() {
-            return Ok(Answer::Continue([op, caller.element::<T>(list, i)?, count - i, 0, 0, 0]));
+            return Ok(Answer::Continue(Continuation::three(op, caller.element::<T>(list, i)?, count - i)));
         }
         let at = caller.element::<T>(list, i)?;
         let mut item: T = caller.read(at)?;

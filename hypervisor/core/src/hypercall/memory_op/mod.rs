@@ -3,7 +3,7 @@
 use xen_abi::Errno;
 use xen_abi::memory as m;
 
-use super::{Answer, Caller, OK, Reply};
+use super::{Answer, Caller, Continuation, OK, Reply};
 
 mod acquire_resource;
 mod add_to_physmap;
@@ -17,7 +17,7 @@ const COMMAND_BITS: u32 = 6;
 
 /// Continue `command` at element `next`.
 fn resume(command: u32, next: u64, arg: u64) -> Reply {
-    Ok(Answer::Continue([u64::from(command) | next << COMMAND_BITS, arg, 0, 0, 0, 0]))
+    Ok(Answer::Continue(Continuation::two(u64::from(command) | next << COMMAND_BITS, arg)))
 }
 
 /// `args`: command, pointer.

@@ -15,7 +15,8 @@ tests! {
     here: hypercall_unknown_is_enosys, hypercall_pv_only_is_enosys, hypercall_user_mode_is_eperm,
         hypercall_page_works, hypercall_other_instruction, hypercall_number_beyond_32_bits, xen_version_strings,
         xen_version_numbers, xen_version_features, xen_version_bad_pointer_is_efault, xen_version_unknown_is_enosys,
-        multicall_results_in_order, multicall_nested_is_refused, multicall_bad_list_is_efault, multicall_failing_entry;
+        multicall_results_in_order, multicall_nested_is_refused, multicall_bad_list_is_efault, multicall_failing_entry,
+        hypercall_changes_its_own_registers_only;
 }
 
 const ENOSYS: i64 = Errno::ENOSYS.to_ret();
@@ -54,6 +55,22 @@ fn hypercall_page_works() -> Verdict {
     let number = u64::from(HYPERVISOR_XEN_VERSION);
     let through = hypercall::through_page(page.at(0), number, [0; 5]);
     ensure_eq!(through, raw(number, [0; 5]), "xen_version through the page");
+    Ok(())
+}
+
+/// A call changes only the registers of its own arguments, however long it takes and however often it is interrupted.
+fn hypercall_changes_its_own_registers_only() -> Verdict {
+    let entry = MulticallEntry {
+        op: u64::from(HYPERVISOR_XEN_VERSION),
+        args: [0; 6],
+        ..MulticallEntry::new_zeroed()
+    };
+    let mut list = alloc::vec![entry; 8192];
+    let args = [hypercall::handle(&mut list).raw(), list.len() as u64, 0x3333, 0x4444, 0x5555, 0x6666];
+    let (result, after) = hypercall::with_registers(u64::from(HYPERVISOR_MULTICALL), args);
+    ensure_eq!(result, 0, "multicall");
+    ensure!(list.iter().all(|e| e.result as i64 > 0), "not all calls were made");
+    ensure_eq!(after[2..], args[2..], "registers that hold no argument");
     Ok(())
 }
 

@@ -138,14 +138,22 @@ fn singleshot_stop() -> Verdict {
 
 /// A periodic timer fires at its period until it is stopped.
 fn periodic_timer() -> Verdict {
-    let (port, before) = timer_port()?;
+    let (port, _) = timer_port()?;
     vcpu_op(VCPUOP_SET_PERIODIC_TIMER, 0, &mut VcpuSetPeriodicTimer { period_ns: 5 * MS })?;
-    let start = time::now();
-    time::spin(150, || event::handled(port) >= before + 10);
-    let (ticks, elapsed) = (u64::from(event::handled(port) - before), time::now() - start);
+    let mut best = 0;
+    // An emulator that is held up loses ticks: one window of many must have nine in ten of them. Too many are too many.
+    for _ in 0..40 {
+        let (before, start) = (event::handled(port), time::now());
+        time::spin(100, || false);
+        let (ticks, elapsed) = (u64::from(event::handled(port) - before), time::now() - start);
+        ensure!(ticks <= elapsed / (5 * MS) + 2, "{ticks} ticks in {} ms", elapsed / MS);
+        best = best.max(ticks * 5 * MS * 100 / elapsed);
+        if best >= 90 {
+            break;
+        }
+    }
     vcpu_op_plain(VCPUOP_STOP_PERIODIC_TIMER, 0)?;
-    ensure!(ticks >= 5, "{ticks} ticks in {} ms", elapsed / MS);
-    ensure!(ticks <= elapsed / (5 * MS) + 2, "{ticks} ticks in {} ms", elapsed / MS);
+    ensure!(best >= 90, "{best} % of the ticks in the best window");
     time::spin(5, || false);
     let stopped = event::handled(port);
     time::spin(20, || false);
