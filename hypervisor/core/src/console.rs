@@ -3,9 +3,9 @@
 
 use alloc::collections::VecDeque;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use radon_addr::Ns;
+use radon_addr::{CpuId, Ns};
 use radon_hw::lock::{Rank, SpinLock, rank};
 use radon_hw::{console, time};
 use xen_abi::xen::VIRQ_CONSOLE;
@@ -20,14 +20,18 @@ const INPUT_MAX: usize = 4096;
 
 static INPUT: SpinLock<VecDeque<u8>> = SpinLock::new(Rank(rank::TIMER.0 + 1), VecDeque::new());
 static NEXT_POLL: AtomicU64 = AtomicU64::new(0);
+/// The pCPU that looked last.
+static POLLER: AtomicU32 = AtomicU32::new(0);
 
-/// When the receiver is due for a look.
-pub fn next_poll() -> Ns {
-    Ns::new(NEXT_POLL.load(Ordering::Relaxed))
+/// When this idle pCPU should look at the receiver. The one that looked last goes on; the others need not wake up for it,
+/// unless it has found other work.
+pub fn next_poll(this: CpuId) -> Ns {
+    let due = Ns::new(NEXT_POLL.load(Ordering::Relaxed));
+    if POLLER.load(Ordering::Relaxed) == this.raw() { due } else { due.saturating_add(9 * POLL_NS) }
 }
 
 /// Takes what the UART has received, if it is time, and tells the hardware domain.
-pub fn poll_input() {
+pub fn poll_input(this: CpuId) {
     let now = time::now();
     let due = NEXT_POLL.load(Ordering::Relaxed);
     if now.raw() < due
@@ -37,6 +41,7 @@ pub fn poll_input() {
     {
         return;
     }
+    POLLER.store(this.raw(), Ordering::Relaxed);
     let mut got = false;
     while let Some(byte) = console::read() {
         let mut queue = INPUT.lock();

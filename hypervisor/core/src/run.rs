@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use radon_addr::{CpuId, Ns};
 use radon_cpu::Exit;
-use radon_hw::lock::{SpinLock, rank};
+use radon_hw::lock::{SpinLock, rank, wait_until};
 use radon_hw::percpu::PerCpu;
 use radon_hw::{cpu, heartbeat, ipi, irq, time};
 use radon_sched::Scheduler;
@@ -103,16 +103,13 @@ pub fn yield_vcpu(vcpu: &Arc<Vcpu>) {
 
 /// Waits until no pCPU has the vCPU loaded. It must have been made unable to run.
 pub fn wait_descheduled(vcpu: &Arc<Vcpu>) {
-    let mut poked = None;
     while let Some(target) = vcpu.running_on() {
         if target == cpu::this() {
             return; // the caller's own vCPU: it leaves when its hypercall is done
         }
         // Once is enough, as it looks at the vCPU's right to run before each entry. More would only keep it busy.
-        if poked.replace(target) != Some(target) {
-            poke(target);
-        }
-        cpu::pause();
+        poke(target);
+        wait_until(|| vcpu.running_on() != Some(target));
     }
 }
 
@@ -158,38 +155,51 @@ pub fn unpause_vcpu(vcpu: &Arc<Vcpu>) {
 /// Rights were taken from a domain's p2m: no pCPU uses an older translation of it when this returns.
 pub fn flush_domain_tlb(domain: &Domain) {
     let generation = domain.tlb_generation.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+    let stale = |v: &&Arc<Vcpu>| v.uses_older_than(generation);
+    domain.vcpus().iter().filter(stale).filter_map(|v| v.running_on()).for_each(ipi::kick);
     for v in domain.vcpus() {
-        if v.uses_older_than(generation) {
-            if let Some(target) = v.running_on() {
-                ipi::kick(target);
-            }
-            while v.uses_older_than(generation) {
-                cpu::pause();
-            }
-        }
+        wait_until(|| !v.uses_older_than(generation));
     }
 }
 
 /// The life of a pCPU once the machine is up.
 pub fn cpu_loop() -> ! {
     let this = cpu::this();
+    let mut ran = None;
     loop {
-        step(this);
+        ran = step(this, ran);
     }
 }
 
-/// One decision of the scheduler and what follows from it.
-pub fn step(this: CpuId) {
+/// One decision of the scheduler and what follows from it. `ran` had its turn here just now; returned is who has had the next.
+/// The end of one turn and the choice of the next are one critical section of the scheduler.
+pub fn step(this: CpuId, ran: Option<Arc<Vcpu>>) -> Option<Arc<Vcpu>> {
     let local = LOCAL.this();
     local.reschedule.store(false, Ordering::SeqCst);
     let now = time::now();
     heartbeat::beat(now);
     wake_sleepers(now);
-    let decision = SCHEDULER.lock().schedule(this, now);
+    let domain = ran.as_ref().and_then(|v| v.domain());
+    let decision = {
+        let mut scheduler = SCHEDULER.lock();
+        if let (Some(vcpu), Some(domain)) = (&ran, &domain)
+            && !vcpu.runnable(domain)
+        {
+            scheduler.sleep(vcpu.key(), now);
+        }
+        scheduler.schedule(this, now)
+    };
+    drop((ran, domain));
     decision.poke.iter().for_each(poke);
     match decision.next {
-        Some(vcpu) => run_vcpu(this, &vcpu, decision.until),
-        None => idle(decision.until),
+        Some(vcpu) => {
+            run_vcpu(this, &vcpu, decision.until);
+            Some(vcpu)
+        }
+        None => {
+            idle(this, decision.until);
+            None
+        }
     }
 }
 
@@ -197,23 +207,35 @@ pub fn step(this: CpuId) {
 const SCRUB_AT_ONCE: u32 = 4;
 
 /// Nothing to run: scrubs freed memory, then halts until an interrupt.
-fn idle(until: Ns) {
+fn idle(this: CpuId, until: Ns) {
     let local = LOCAL.this();
-    if radon_frames::frames().scrub_some(SCRUB_AT_ONCE) {
-        // Interrupts need not wait until all is clean.
-        irq::window();
-        crate::hardware::forward_interrupts();
-        return;
-    }
-    crate::console::poll_input();
-    let beat = heartbeat::next_deadline(time::now());
-    arm(next_sleeper().min(until).min(crate::console::next_poll()).min(beat));
+    let until = next_sleeper().min(until).min(heartbeat::next_deadline(time::now()));
+    scrub(until);
+    crate::console::poll_input(this);
+    arm(until.min(crate::console::next_poll(this)));
     if !local.reschedule.load(Ordering::SeqCst) {
         let from = time::now();
         cpu::halt_until_interrupt();
         local.idle_ns.fetch_add(time::now().since(from), Ordering::Relaxed);
         crate::hardware::forward_interrupts();
     }
+}
+
+/// Zeroes freed memory until there is something better to do. One pCPU at a time: several would wait for each other at the
+/// allocator, and for nothing but each other.
+fn scrub(until: Ns) {
+    static BUSY: AtomicBool = AtomicBool::new(false);
+    let frames = radon_frames::frames();
+    if frames.scrub_pending() == 0 || BUSY.swap(true, Ordering::Acquire) {
+        return;
+    }
+    let local = LOCAL.this();
+    while !local.reschedule.load(Ordering::SeqCst) && time::now() < until && frames.scrub_some(SCRUB_AT_ONCE)
+    {
+        irq::window();
+        crate::hardware::forward_interrupts();
+    }
+    BUSY.store(false, Ordering::Release);
 }
 
 /// How long a pCPU has been halted for want of work.
@@ -337,13 +359,8 @@ fn run_vcpu(this: CpuId, vcpu: &Arc<Vcpu>, until: Ns) {
     }
     unload(this, &domain, vcpu, &mut context);
     drop(context);
-    let now = time::now();
     queue_timer(vcpu);
     vcpu.set_running_on(None);
-    let mut scheduler = SCHEDULER.lock();
-    if !vcpu.runnable(&domain) {
-        scheduler.sleep(vcpu.key(), now);
-    }
 }
 
 /// Enters the guest once. `None`: work turned up between the last look and the entry.

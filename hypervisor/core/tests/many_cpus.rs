@@ -263,11 +263,12 @@ fn revive(id: u16) {
 
 fn cpu(this: CpuId) {
     sim::set_this(this);
+    let mut ran = None;
     while !STOP.load(SeqCst) {
         sim::set_now(clock());
         let _ = sim::take_kicks();
         drop(sim::take_console());
-        run::step(this);
+        ran = run::step(this, ran);
         std::thread::yield_now();
     }
 }

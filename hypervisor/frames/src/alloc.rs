@@ -419,7 +419,7 @@ impl FrameAllocator {
         let t = self.table();
         let mut left = max;
         while left != 0 {
-            let Some(mut inner) = self.inner.try_lock() else { return true };
+            let mut inner = self.lock();
             let Some(zeroed) = inner.buddy.scrub(t, left.min(BATCH)) else { return false };
             inner.dirty = inner.dirty.saturating_sub(u64::from(zeroed));
             self.publish(&inner);

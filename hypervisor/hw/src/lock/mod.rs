@@ -1,14 +1,22 @@
 //! Ranked spin locks.
 //!
 //! A lock may be taken only while every lock already held on this CPU has a lower rank; debug builds panic otherwise
-//! (`try_*` cannot deadlock and is exempt). Two locks of one rank are taken with [`lock_pair`] or [`write_pair`]. Both kinds
-//! are fair: tickets are served in order. Nothing is poisoned by a panic.
+//! (`try_*` cannot deadlock and is exempt). Two locks of one rank are taken with [`lock_pair`] or [`write_pair`]. Nothing is
+//! poisoned by a panic.
+//!
+//! # Order of service
+//! None is promised: who looks while the lock is free takes it. Strict order (tickets) hands a lock to a CPU that may not be
+//! running at all: where the CPUs are threads of a host with fewer processors, every turn of the queue then costs a time
+//! slice of the host, and four CPUs stand still for seconds. Waiters are counted instead, and who comes while somebody waits
+//! steps back once, for a bounded time, before it tries. So a CPU in a loop of lock and unlock cannot starve another.
 #![allow(unsafe_code)] // a lock hands out `&mut T` from a shared cell
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+mod held;
 
 /// Place of a lock in the lock order (see `docs/architecture.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,22 +53,67 @@ pub mod rank {
     pub const CONSOLE: Rank = Rank(130);
 }
 
-/// One turn of a wait loop. Host threads share processors with the one they wait for, so they step aside.
-#[inline(always)]
-fn wait() {
-    #[cfg(target_os = "none")]
-    core::hint::spin_loop();
-    #[cfg(not(target_os = "none"))]
-    std::thread::yield_now();
+/// A wait that grows, for who has found a lock taken.
+struct Backoff {
+    looks: u32,
 }
 
-/// Mutual exclusion by ticket.
+impl Backoff {
+    /// Looks between two pauses at most. Each look is a load of a line that stays in the cache until somebody writes to it. A
+    /// PAUSE is cheap for a processor, but an emulator leaves its loop and takes its own big lock for each.
+    const MOST: u32 = 64;
+
+    const fn new() -> Backoff {
+        Backoff { looks: 4 }
+    }
+
+    /// Waits for a while, or until `ready`.
+    #[inline]
+    fn wait(&mut self, ready: impl Fn() -> bool) {
+        for _ in 0..self.looks {
+            if ready() {
+                return;
+            }
+        }
+        self.looks = (self.looks * 2).min(Self::MOST);
+        // Host threads share processors with the one they wait for, so they step aside.
+        #[cfg(target_os = "none")]
+        core::hint::spin_loop();
+        #[cfg(not(target_os = "none"))]
+        std::thread::yield_now();
+    }
+
+    /// Steps back once for those who wait already: until none does, and for a bounded time.
+    fn step_back(&mut self, nobody_waits: impl Fn() -> bool) {
+        for _ in 0..4 {
+            if nobody_waits() {
+                return;
+            }
+            self.wait(&nobody_waits);
+        }
+    }
+}
+
+/// Waits until another CPU has made `ready` true.
+pub fn wait_until(ready: impl Fn() -> bool) {
+    let mut backoff = Backoff::new();
+    while !ready() {
+        backoff.wait(&ready);
+    }
+}
+
+/// Mutual exclusion.
 pub struct SpinLock<T> {
-    next: AtomicU32,
-    serving: AtomicU32,
+    /// [`HELD`], and [`WAITER`] for each CPU that waits.
+    state: AtomicU32,
     rank: Rank,
     value: UnsafeCell<T>,
 }
+
+/// In the state of a [`SpinLock`]: somebody holds it.
+const HELD: u32 = 1;
+/// In the state of a [`SpinLock`]: one more waits.
+const WAITER: u32 = 2;
 
 // SAFETY: the lock gives access to one CPU at a time, which is as if the value were sent from one to the next.
 unsafe impl<T: Send> Sync for SpinLock<T> {}
@@ -76,7 +129,7 @@ pub struct Guard<'a, T> {
 impl<T> SpinLock<T> {
     /// An unlocked lock.
     pub const fn new(rank: Rank, value: T) -> Self {
-        SpinLock { next: AtomicU32::new(0), serving: AtomicU32::new(0), rank, value: UnsafeCell::new(value) }
+        SpinLock { state: AtomicU32::new(0), rank, value: UnsafeCell::new(value) }
     }
 
     /// Waits for the lock.
@@ -89,12 +142,30 @@ impl<T> SpinLock<T> {
 
     #[inline]
     fn acquire(&self) -> Guard<'_, T> {
-        let ticket = self.next.fetch_add(1, Relaxed);
-        while self.serving.load(Acquire) != ticket {
-            wait();
+        if self.state.compare_exchange(0, HELD, Acquire, Relaxed).is_err() {
+            self.wait();
         }
         held::push(self.rank);
         Guard { lock: self, here: PhantomData }
+    }
+
+    /// Takes the lock that was not simply free.
+    #[cold]
+    fn wait(&self) {
+        let mut backoff = Backoff::new();
+        backoff.step_back(|| self.state.load(Relaxed) < WAITER);
+        self.state.fetch_add(WAITER, Relaxed);
+        loop {
+            let now = self.state.load(Relaxed);
+            if now & HELD == 0 {
+                // No longer waiting, but holding.
+                if self.state.compare_exchange_weak(now, now - WAITER + HELD, Acquire, Relaxed).is_ok() {
+                    return;
+                }
+            } else {
+                backoff.wait(|| self.state.load(Relaxed) & HELD == 0);
+            }
+        }
     }
 
     /// Waits for the lock without the check of the lock order: for a second lock of the same rank whose holder is known
@@ -107,8 +178,7 @@ impl<T> SpinLock<T> {
     /// Takes the lock if nobody holds it or waits for it.
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        let now = self.serving.load(Relaxed);
-        self.next.compare_exchange(now, now.wrapping_add(1), Acquire, Relaxed).ok()?;
+        self.state.compare_exchange(0, HELD, Acquire, Relaxed).ok()?;
         held::push(self.rank);
         Some(Guard { lock: self, here: PhantomData })
     }
@@ -125,14 +195,15 @@ impl<T> SpinLock<T> {
 
     /// True while somebody holds the lock (stale as soon as it is returned).
     pub fn is_locked(&self) -> bool {
-        self.next.load(Relaxed) != self.serving.load(Relaxed)
+        self.state.load(Relaxed) & HELD != 0
     }
 
     /// Takes the lock no matter who holds it and whatever else is held. Only for the last words of a crashing machine,
     /// which nobody else gets in the way of: the other CPUs have been stopped or are crashing too.
     pub(crate) fn seize(&self) -> Guard<'_, T> {
-        self.serving.store(self.next.load(Relaxed), Release);
-        self.acquire()
+        self.state.store(HELD, Relaxed);
+        held::push(self.rank);
+        Guard { lock: self, here: PhantomData }
     }
 }
 
@@ -140,7 +211,7 @@ impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         held::pop(self.lock.rank);
-        self.lock.serving.fetch_add(1, Release);
+        self.lock.state.fetch_and(!HELD, Release);
     }
 }
 impl<T> Deref for Guard<'_, T> {
@@ -206,17 +277,18 @@ pub fn lock_pair<'a, T>(a: &'a SpinLock<T>, b: &'a SpinLock<T>) -> Pair<Guard<'a
     }
 }
 
-/// Many readers or one writer, in order of arrival.
-///
-/// Each arrival draws a ticket. `readable` is the ticket that may read next, `writable` the one that may write next: a reader
-/// lets the next ticket read at once and write when it leaves; a writer lets both when it leaves.
+/// Many readers or one writer. A reader that comes while a writer waits steps back once.
 pub struct RwLock<T> {
-    next: AtomicU32,
-    readable: AtomicU32,
-    writable: AtomicU32,
+    /// [`WRITING`], or the number of readers.
+    state: AtomicU32,
+    /// Writers that wait.
+    writers: AtomicU32,
     rank: Rank,
     value: UnsafeCell<T>,
 }
+
+/// In the state of an [`RwLock`]: a writer holds it.
+const WRITING: u32 = 1 << 31;
 
 // SAFETY: readers share `&T` (T: Sync), a writer is alone (T: Send).
 unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
@@ -237,8 +309,20 @@ pub struct WriteGuard<'a, T> {
 impl<T> RwLock<T> {
     /// An unlocked lock.
     pub const fn new(rank: Rank, value: T) -> Self {
-        let (readable, writable) = (AtomicU32::new(0), AtomicU32::new(0));
-        RwLock { next: AtomicU32::new(0), readable, writable, rank, value: UnsafeCell::new(value) }
+        RwLock { state: AtomicU32::new(0), writers: AtomicU32::new(0), rank, value: UnsafeCell::new(value) }
+    }
+
+    /// One reader more, unless somebody writes.
+    #[inline]
+    fn add_reader(&self) -> bool {
+        let add = |now: u32| (now < WRITING - 1).then_some(now + 1);
+        self.state.try_update(Acquire, Relaxed, add).is_ok()
+    }
+
+    /// Writes, unless somebody reads or writes.
+    #[inline]
+    fn add_writer(&self) -> bool {
+        self.state.compare_exchange(0, WRITING, Acquire, Relaxed).is_ok()
     }
 
     /// Waits for shared access.
@@ -246,13 +330,20 @@ impl<T> RwLock<T> {
     #[track_caller]
     pub fn read(&self) -> ReadGuard<'_, T> {
         held::check(self.rank);
-        let ticket = self.next.fetch_add(1, Relaxed);
-        while self.readable.load(Acquire) != ticket {
-            wait();
+        if self.writers.load(Relaxed) != 0 || !self.add_reader() {
+            self.wait_to_read();
         }
-        self.readable.fetch_add(1, Release);
         held::push(self.rank);
         ReadGuard { lock: self, here: PhantomData }
+    }
+
+    #[cold]
+    fn wait_to_read(&self) {
+        let mut backoff = Backoff::new();
+        backoff.step_back(|| self.writers.load(Relaxed) == 0);
+        while !self.add_reader() {
+            backoff.wait(|| self.state.load(Relaxed) < WRITING);
+        }
     }
 
     /// Waits for exclusive access.
@@ -265,29 +356,37 @@ impl<T> RwLock<T> {
 
     #[inline]
     fn acquire_write(&self) -> WriteGuard<'_, T> {
-        let ticket = self.next.fetch_add(1, Relaxed);
-        while self.writable.load(Acquire) != ticket {
-            wait();
+        if !self.add_writer() {
+            self.wait_to_write();
         }
         held::push(self.rank);
         WriteGuard { lock: self, here: PhantomData }
     }
 
-    /// Shared access, if no writer holds the lock or anybody waits for it.
-    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
-        let now = self.readable.load(Acquire);
-        self.next.compare_exchange(now, now.wrapping_add(1), Acquire, Relaxed).ok()?;
-        self.readable.fetch_add(1, Release);
-        held::push(self.rank);
-        Some(ReadGuard { lock: self, here: PhantomData })
+    #[cold]
+    fn wait_to_write(&self) {
+        let mut backoff = Backoff::new();
+        self.writers.fetch_add(1, Relaxed);
+        while !self.add_writer() {
+            backoff.wait(|| self.state.load(Relaxed) == 0);
+        }
+        self.writers.fetch_sub(1, Relaxed);
     }
 
-    /// Exclusive access, if nobody holds the lock or waits for it.
+    /// Shared access, if no writer holds the lock.
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        self.add_reader().then(|| {
+            held::push(self.rank);
+            ReadGuard { lock: self, here: PhantomData }
+        })
+    }
+
+    /// Exclusive access, if nobody holds the lock.
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
-        let now = self.writable.load(Acquire);
-        self.next.compare_exchange(now, now.wrapping_add(1), Acquire, Relaxed).ok()?;
-        held::push(self.rank);
-        Some(WriteGuard { lock: self, here: PhantomData })
+        self.add_writer().then(|| {
+            held::push(self.rank);
+            WriteGuard { lock: self, here: PhantomData }
+        })
     }
 
     /// The value, without locking: `&mut` proves that nobody else can.
@@ -300,15 +399,14 @@ impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         held::pop(self.lock.rank);
-        self.lock.writable.fetch_add(1, Release);
+        self.lock.state.fetch_sub(1, Release);
     }
 }
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         held::pop(self.lock.rank);
-        self.lock.readable.fetch_add(1, Release);
-        self.lock.writable.fetch_add(1, Release);
+        self.lock.state.store(0, Release);
     }
 }
 impl<T> Deref for ReadGuard<'_, T> {
@@ -352,75 +450,6 @@ pub fn write_pair<'a, T>(a: &'a RwLock<T>, b: &'a RwLock<T>) -> Pair<WriteGuard<
     }
 }
 
-/// Ranks held by this CPU; does nothing in release builds.
-mod held {
-    use super::Rank;
-
-    #[inline(always)]
-    #[track_caller]
-    pub fn check(rank: Rank) {
-        if cfg!(debug_assertions)
-            && let Some(top) = imp::highest()
-        {
-            assert!(top < rank.0, "lock order: taking rank {} while holding rank {top}", rank.0);
-        }
-    }
-
-    #[inline(always)]
-    pub fn push(rank: Rank) {
-        if cfg!(debug_assertions) {
-            imp::push(rank.0);
-        }
-    }
-
-    #[inline(always)]
-    pub fn pop(rank: Rank) {
-        if cfg!(debug_assertions) {
-            imp::pop(rank.0);
-        }
-    }
-
-    #[cfg(not(target_os = "none"))]
-    mod imp {
-        use crate::sim::thread::with;
-        pub fn highest() -> Option<u8> {
-            with(|t| t.ranks.borrow().iter().copied().max())
-        }
-        pub fn push(rank: u8) {
-            with(|t| t.ranks.borrow_mut().push(rank));
-        }
-        pub fn pop(rank: u8) {
-            with(|t| {
-                let mut ranks = t.ranks.borrow_mut();
-                if let Some(i) = ranks.iter().rposition(|&r| r == rank) {
-                    ranks.remove(i);
-                }
-            });
-        }
-    }
-
-    #[cfg(target_os = "none")]
-    mod imp {
-        use crate::percpu::PerCpu;
-        use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
-        /// How many locks of each rank this CPU holds, in steps of ten (the ranks of `super::super::rank`).
-        static HELD: PerCpu<[AtomicU32; 26]> = crate::per_cpu!([const { AtomicU32::new(0) }; 26]);
-
-        pub fn highest() -> Option<u8> {
-            HELD.this().iter().rposition(|n| n.load(Relaxed) != 0).map(|i| (i * 10) as u8)
-        }
-        pub fn push(rank: u8) {
-            HELD.this()[usize::from(rank) / 10].fetch_add(1, Relaxed);
-        }
-        pub fn pop(rank: u8) {
-            // A forced unlock may leave one release too many.
-            let slot = &HELD.this()[usize::from(rank) / 10];
-            slot.store(slot.load(Relaxed).saturating_sub(1), Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,6 +476,22 @@ mod tests {
             .collect();
         workers.into_iter().for_each(|w| w.join().unwrap());
         assert_eq!(*lock.lock(), 3 * TURNS);
+        assert_eq!(lock.state.load(Relaxed), 0, "nobody holds it, nobody waits");
+    }
+
+    #[test]
+    fn a_waiter_that_does_not_come_delays_nobody_for_long() {
+        // A CPU that waits but does not run (its host has taken the processor away).
+        let lock = SpinLock::new(rank::P2M, ());
+        lock.state.fetch_add(WAITER, Relaxed);
+        drop(lock.lock());
+        assert!(lock.try_lock().is_none() && !lock.is_locked());
+        assert_eq!(lock.state.load(Relaxed), WAITER);
+        let lock = RwLock::new(rank::P2M, ());
+        lock.writers.fetch_add(1, Relaxed);
+        drop(lock.read());
+        drop(lock.write());
+        assert_eq!((lock.state.load(Relaxed), lock.writers.load(Relaxed)), (0, 1));
     }
 
     #[test]
@@ -479,6 +524,7 @@ mod tests {
         assert!(lock.try_read().is_none());
         drop(w);
         assert!(lock.try_read().is_some());
+        assert_eq!((lock.state.load(Relaxed), lock.writers.load(Relaxed)), (0, 0));
     }
 
     #[test]
