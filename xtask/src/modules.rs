@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// dom0's: Xen's device nodes, back ends, loop devices, a bridge, a file system.
+/// dom0's: Xen's device nodes, back ends, loop devices, a bridge, a file system, MSRs, drivers of emulated devices.
 pub const DOM0: &[&str] = &[
     "xenfs",
     "xen-privcmd",
@@ -19,6 +19,12 @@ pub const DOM0: &[&str] = &[
     "ext4",
     "crc32c_generic",
     "msr",
+    "nvme",
+    "ahci",
+    "sd_mod",
+    "virtio_pci",
+    "virtio_blk",
+    "e1000e",
 ];
 
 /// A guest's: its front ends. (The cloud kernel has ext4 built in.)

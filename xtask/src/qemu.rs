@@ -73,6 +73,28 @@ pub fn hardware_virtualisation() -> bool {
     has_flag && nested && File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
+/// Major and minor number of an emulator's version.
+pub fn version(program: &Path) -> Option<(u32, u32)> {
+    parse_version(&shell::output(Command::new(program).arg("--version")).ok()?)
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let number = text.split_once("version ")?.1.split_whitespace().next()?;
+    let mut parts = number.split('.').map_while(|p| p.parse().ok());
+    Some((parts.next()?, parts.next()?))
+}
+
+/// Why stock Xen cannot run a PVH domain on this emulator, if it cannot: from 9.1 on its intercepts of control registers are wrong
+/// (docs/decisions/0001-qemu-10.md). Radon does not use them.
+pub fn no_stock_xen(program: &Path) -> Option<String> {
+    const FIRST_WRONG: (u32, u32) = (9, 1);
+    let (major, minor) = version(program).filter(|v| *v >= FIRST_WRONG && !hardware_virtualisation())?;
+    Some(format!(
+        "QEMU {major}.{minor} misreports reads of control registers, which stops stock Xen's PVH domains \
+         (docs/decisions/0001-qemu-10.md): use one before 9.1 (--qemu PATH) for the control"
+    ))
+}
+
 impl Machine {
     /// QEMU's command line. The reasons for each CPU flag are in `docs/architecture.md`'s emulator notes.
     pub fn command(&self) -> Command {
@@ -329,6 +351,17 @@ mod tests {
             boot: Boot::Multiboot { kernel: "image".into(), args: "loglvl=all".into(), modules },
             extra: vec![],
         }
+    }
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(
+            parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"),
+            Some((7, 2))
+        );
+        assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian)"), Some((10, 0)));
+        assert_eq!(parse_version("QEMU emulator version 9.1.50"), Some((9, 1)));
+        assert_eq!(parse_version("something else"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::packages::Packages;
 use crate::qemu::{Boot, Hypervisor, Machine};
-use crate::{image, initramfs, setup};
+use crate::{image, initramfs, qemu, setup};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -88,6 +88,7 @@ impl Options {
     /// Installs, builds and fetches what is needed, and describes the machine.
     pub fn prepare(&self, scenario: &str, extra: &[(String, Vec<u8>)]) -> Result<Machine> {
         setup::run()?;
+        self.check_control()?;
         let packages = Packages::fetch()?;
         let kernel = self.image(&packages)?;
         let initrd = initramfs::dom0(&packages, extra)?;
@@ -100,6 +101,14 @@ impl Options {
             ],
         };
         Ok(self.machine(boot))
+    }
+
+    /// An error with its cause if the control is asked for and this emulator cannot run it.
+    pub fn check_control(&self) -> Result<()> {
+        match qemu::no_stock_xen(&self.qemu).filter(|_| self.hypervisor == Hypervisor::Xen) {
+            Some(why) => bail!("{why}"),
+            None => Ok(()),
+        }
     }
 
     /// The hypervisor to boot.

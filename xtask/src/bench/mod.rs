@@ -37,6 +37,9 @@ pub fn run(args: &Args) -> Result<()> {
         .into_iter()
         .filter(|h| args.only.is_none_or(|only| only == *h))
         .collect();
+    for &hypervisor in &hypervisors {
+        Options { hypervisor, ..args.options.clone() }.check_control()?;
+    }
     let stages = hypervisors.len() * if args.paths_only { 1 } else { 3 };
     let mut progress = Progress { stages, done: 0, start: Instant::now() };
     let mut columns = BTreeMap::new();

@@ -18,6 +18,8 @@ pub struct Boot {
     pub dom0_args: &'static str,
     /// Further arguments of the emulator.
     pub qemu: &'static [&'static str],
+    /// With disks and a network card for dom0.
+    pub devices: bool,
 }
 
 /// Who loads the hypervisor.
@@ -45,6 +47,7 @@ const PLAIN: Boot = Boot {
     xen_args: "",
     dom0_args: "",
     qemu: &[],
+    devices: false,
 };
 
 /// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
@@ -53,7 +56,7 @@ pub const BOOTS: &[Boot] = &[
         name: "2cpu",
         cpus: 2,
         dom0_cpus: 2,
-        scenarios: &["first-light", "host", "resources", "block", "network", "smp"],
+        scenarios: &["first-light", "host", "resources", "block", "network", "smp", "pools"],
         ..PLAIN
     },
     Boot { name: "lifecycle", scenarios: &["lifecycle"], ..PLAIN },
@@ -80,6 +83,15 @@ pub const BOOTS: &[Boot] = &[
                    frobnicate -- radon.extra=yes",
         dom0_args: "swiotlb=force",
         qemu: &["-cpu", "EPYC,+svm,+npt,-rdtscp,-monitor"],
+        ..PLAIN
+    },
+    Boot {
+        name: "devices",
+        cpus: 2,
+        dom0_cpus: 2,
+        scenarios: &["devices"],
+        dom0_args: "swiotlb=force",
+        devices: true,
         ..PLAIN
     },
     Boot { name: "grub-bios", scenarios: &["first-light"], medium: Medium::BiosCd, ..PLAIN },

@@ -2,6 +2,7 @@
 
 mod alone;
 mod boots;
+mod devices;
 mod gates;
 mod host;
 mod licence;

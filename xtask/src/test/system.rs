@@ -1,7 +1,7 @@
 //! Whole systems: the scenarios of `tests/system` on machines of several shapes.
 
-use super::Report;
 use super::boots::{BOOTS, Boot, Medium, ON_REQUEST};
+use super::{Report, devices};
 use crate::scenario::{self, Event, Options, Outcome};
 use crate::{iso, paths, qemu};
 use anyhow::Result;
@@ -10,6 +10,12 @@ use std::time::Duration;
 
 /// Runs every boot that has a wanted scenario.
 pub fn run(report: &mut Report, options: &Options) -> Result<()> {
+    if options.hypervisor == qemu::Hypervisor::Xen
+        && let Some(why) = qemu::no_stock_xen(&options.qemu)
+    {
+        report.add("system", "control", &Outcome::Skip(why));
+        return Ok(());
+    }
     for boot in BOOTS {
         let asked = report.filter.as_ref().is_some_and(|f| f.contains(boot.name));
         if ON_REQUEST.contains(&boot.name) && !asked {
@@ -67,6 +73,9 @@ fn one(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Results> {
         ..options.clone()
     };
     let mut machine = options.prepare(&scenarios.join(","), &[])?;
+    if boot.devices {
+        machine.extra.extend(devices::arguments()?);
+    }
     if boot.medium != Medium::Direct {
         let image = paths::cache().join(format!("{}.iso", boot.name));
         iso::make(&options, &scenarios.join(","), &image)?;

@@ -12,7 +12,7 @@ use super::Report;
 use crate::packages::Packages;
 use crate::qemu::{Boot, Hypervisor};
 use crate::scenario::{Options, Outcome};
-use crate::{image, paths, setup, shell};
+use crate::{image, paths, qemu, setup, shell};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,12 @@ pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
         return Ok(());
     }
     let packages = Packages::fetch()?;
-    let hypervisors = if both { vec![Hypervisor::Radon, Hypervisor::Xen] } else { vec![options.hypervisor] };
+    let mut hypervisors =
+        if both { vec![Hypervisor::Radon, Hypervisor::Xen] } else { vec![options.hypervisor] };
+    if let Some(why) = qemu::no_stock_xen(&options.qemu).filter(|_| hypervisors.contains(&Hypervisor::Xen)) {
+        report.add("verdict-xen", "control", &Outcome::Skip(why));
+        hypervisors.retain(|h| *h != Hypervisor::Xen);
+    }
     for hypervisor in hypervisors {
         let options = Options { hypervisor, ..options.clone() };
         let image =
