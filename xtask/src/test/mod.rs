@@ -5,6 +5,7 @@ mod boots;
 mod devices;
 mod gates;
 mod host;
+mod interactive;
 mod licence;
 mod miri;
 mod options;
@@ -103,6 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
         verdict::run(&mut report, &args.options, args.abi_status)?;
         step("whole systems");
         system::run(&mut report, &args.options)?;
+        interactive::run(&mut report, &args.options);
     }
     println!("== {} s in all", started.elapsed().as_secs());
     for name in &report.failed {
