@@ -2,7 +2,7 @@
 
 use crate::cpio::Cpio;
 use crate::packages::Packages;
-use crate::{modules, paths, shell};
+use crate::{modules, packages, paths, shell};
 use anyhow::{Context, Result};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,13 +13,26 @@ const DISK_MIB: u64 = 64;
 
 /// The guests' initramfs, uncompressed: static busybox, the front-end modules and `guest/init`.
 pub fn initramfs(packages: &Packages) -> Result<Vec<u8>> {
+    let version = packages.kernel_version(true)?;
+    initramfs_of(&packages.dom0.join("usr/bin/busybox"), &packages.kernels, &version)
+}
+
+/// What the 32-bit guest boots, as files of dom0: kernel and initramfs.
+pub fn i386() -> Result<Vec<(String, Vec<u8>)>> {
+    let (tree, version) = packages::i386()?;
+    let kernel = read(&tree.join(format!("boot/vmlinuz-{version}")))?;
+    let initramfs = initramfs_of(&tree.join("usr/bin/busybox"), &tree, &version)?;
+    Ok(vec![("srv/guest/vmlinuz-i386".to_owned(), kernel), ("srv/guest/initrd-i386".to_owned(), initramfs)])
+}
+
+fn initramfs_of(busybox: &Path, kernels: &Path, version: &str) -> Result<Vec<u8>> {
     let mut cpio = Cpio::new();
     base(&mut cpio);
-    cpio.copy("usr/bin/busybox", &packages.dom0.join("usr/bin/busybox"))?;
+    cpio.copy("usr/bin/busybox", busybox)?;
     for name in ["sh", "mount", "modprobe", "insmod", "switch_root"] {
         cpio.link(&format!("usr/bin/{name}"), "busybox");
     }
-    modules::add(&mut cpio, &packages.dom0, &packages.kernel_version(true)?, modules::GUEST)?;
+    modules::add(&mut cpio, kernels, version, modules::GUEST)?;
     let assets = paths::assets().join("guest");
     for (name, path) in [
         ("init", "init"),

@@ -99,7 +99,7 @@ fn base(packages: &Packages) -> Result<PathBuf> {
             add(&mut cpio, tree, &path)?;
         }
     }
-    modules::add(&mut cpio, tree, &packages.kernel_version(false)?, modules::DOM0)?;
+    modules::add(&mut cpio, &packages.kernels, &packages.kernel_version(false)?, modules::DOM0)?;
     fs::write(&path, cpio.finish())?;
     Ok(path)
 }

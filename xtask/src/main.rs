@@ -5,6 +5,7 @@
 mod bench;
 mod cpio;
 mod elf;
+mod foreign;
 mod fuzz;
 mod guest;
 mod image;

@@ -1,6 +1,7 @@
 //! Kernel modules: which others each needs, and the `modules.dep` that modprobe reads.
 
 use crate::cpio::Cpio;
+use crate::shell;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,24 +35,25 @@ pub const GUEST: &[&str] = &["xen-blkfront", "xen-netfront", "xen-privcmd", "xen
 pub fn add(cpio: &mut Cpio, tree: &Path, version: &str, wanted: &[&str]) -> Result<()> {
     let base = format!("lib/modules/{version}");
     let all = index(&tree.join(&base))?;
-    let mut chosen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut chosen: BTreeMap<String, Module> = BTreeMap::new();
     let mut queue: Vec<String> = wanted.iter().map(|m| plain(m)).collect();
     while let Some(name) = queue.pop() {
         if chosen.contains_key(&name) {
             continue;
         }
         let path = all.get(&name).with_context(|| format!("kernel {version} has no module {name}"))?;
-        let needs = depends(&std::fs::read(tree.join(&base).join(path))?);
+        let data = read(&tree.join(&base).join(path))?;
+        let needs = depends(&data);
         queue.extend(needs.iter().cloned());
-        chosen.insert(name, needs);
+        // Packed or not, it is `.ko` in the archive: busybox's modprobe takes it as it is.
+        chosen.insert(name, Module { path: path.with_extension("").with_extension("ko"), data, needs });
     }
     let mut dep = String::new();
-    for name in chosen.keys() {
-        let path = &all[name];
-        cpio.copy(&format!("usr/{base}/{}", path.display()), &tree.join(&base).join(path))?;
-        dep.push_str(&format!("{}:", path.display()));
+    for (name, module) in &chosen {
+        cpio.file(&format!("usr/{base}/{}", module.path.display()), 0o644, &module.data);
+        dep.push_str(&format!("{}:", module.path.display()));
         for need in order(name, &chosen) {
-            dep.push_str(&format!(" {}", all[&need].display()));
+            dep.push_str(&format!(" {}", chosen[&need].path.display()));
         }
         dep.push('\n');
     }
@@ -59,14 +61,31 @@ pub fn add(cpio: &mut Cpio, tree: &Path, version: &str, wanted: &[&str]) -> Resu
     Ok(())
 }
 
+/// A module that goes into the archive.
+struct Module {
+    /// Below the kernel's folder.
+    path: PathBuf,
+    data: Vec<u8>,
+    needs: Vec<String>,
+}
+
+/// A module's content, unpacked.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_some_and(|e| e == "xz") {
+        return shell::bytes(shell::command("xz").arg("-dc").arg(path));
+    }
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// All that `name` needs, directly or not; what depends on nothing comes last, as modprobe expects.
-fn order(name: &str, graph: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+fn order(name: &str, graph: &BTreeMap<String, Module>) -> Vec<String> {
+    let needs = |name: &str| graph.get(name).map(|m| m.needs.clone()).unwrap_or_default();
     let mut out: Vec<String> = Vec::new();
-    let mut queue: Vec<String> = graph.get(name).cloned().unwrap_or_default();
+    let mut queue: Vec<String> = needs(name);
     while !queue.is_empty() {
         let next = queue.remove(0);
         out.retain(|n| *n != next);
-        queue.extend(graph.get(&next).cloned().unwrap_or_default());
+        queue.extend(needs(&next));
         out.push(next);
     }
     out
@@ -88,10 +107,10 @@ fn index(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
             let path = entry?.path();
             if path.is_dir() {
                 queue.push(path);
-            } else if path.extension().is_some_and(|e| e == "ko")
-                && let (Some(stem), Ok(relative)) = (path.file_stem(), path.strip_prefix(dir))
+            } else if let (Some(name), Ok(relative)) = (path.file_name(), path.strip_prefix(dir))
+                && let Some((stem, "ko" | "ko.xz")) = name.to_string_lossy().split_once('.')
             {
-                found.insert(plain(&stem.to_string_lossy()), relative.to_path_buf());
+                found.insert(plain(stem), relative.to_path_buf());
             }
         }
     }
@@ -121,11 +140,15 @@ mod tests {
 
     #[test]
     fn shared_needs_come_last() {
-        let edge = |to: &[&str]| to.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let edge = |to: &[&str]| Module {
+            path: PathBuf::new(),
+            data: Vec::new(),
+            needs: to.iter().map(|s| (*s).to_owned()).collect(),
+        };
         let graph = BTreeMap::from([
             ("top".to_owned(), edge(&["base", "mid"])),
             ("mid".to_owned(), edge(&["base"])),
-            ("base".to_owned(), vec![]),
+            ("base".to_owned(), edge(&[])),
         ]);
         assert_eq!(order("top", &graph), ["mid", "base"]);
     }

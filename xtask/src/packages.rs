@@ -1,9 +1,11 @@
 //! Debian packages as data: fetched with the machine's own apt, unpacked under `target/cache`, never installed.
 
+use crate::foreign::{self, Source};
 use crate::{paths, shell};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What dom0 needs; libraries follow from their dependencies.
 const DOM0: &[&str] = &[
@@ -74,10 +76,39 @@ const SKIP: &[&str] = &[
     "startpar",
 ];
 
+/// Linux's version, of dom0 and of guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kernel {
+    /// Debian 12's own.
+    #[value(name = "6.1")]
+    Own,
+    /// Of its backports.
+    #[value(name = "6.12")]
+    Backports,
+}
+
+/// Kernels of Debian 12's backports.
+const BACKPORTS: Source = Source {
+    name: "linux-backports",
+    suite: "-backports",
+    architecture: "amd64",
+    roots: &["linux-image-amd64", "linux-image-cloud-amd64"],
+};
+
+/// What a 32-bit guest boots.
+const I386: Source = Source {
+    name: "i386",
+    suite: "",
+    architecture: "i386",
+    roots: &["linux-image-686-pae", "busybox-static"],
+};
+
 /// Unpacked packages.
 pub struct Packages {
     /// Everything for dom0, in one tree.
     pub dom0: PathBuf,
+    /// The tree of the kernels in use and their modules.
+    pub kernels: PathBuf,
     /// Everything for a guest's disk, in one tree.
     pub guest: PathBuf,
     /// Says which packages and versions the trees hold.
@@ -87,35 +118,56 @@ pub struct Packages {
 impl Packages {
     /// Fetches and unpacks whatever is not there yet.
     pub fn fetch() -> Result<Self> {
+        Self::with_kernel(Kernel::Own)
+    }
+
+    /// The same with these kernels.
+    pub fn with_kernel(kernel: Kernel) -> Result<Self> {
         let cache = paths::cache();
         let debs = cache.join("debs");
         std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
         let (dom0, dom0_print) = tree("dom0", DOM0, &debs)?;
         let (guest, guest_print) = tree("guest", GUEST, &debs)?;
-        Ok(Self { dom0, guest, fingerprint: format!("{dom0_print} {guest_print}") })
+        let (kernels, kernel_print) = match kernel {
+            Kernel::Own => (dom0.clone(), String::new()),
+            Kernel::Backports => foreign::tree(&BACKPORTS)?,
+        };
+        Ok(Self { dom0, kernels, guest, fingerprint: format!("{dom0_print} {guest_print}{kernel_print}") })
     }
 
     /// Version string of a kernel in dom0's tree: `cloud` picks the guests' kernel.
     pub fn kernel_version(&self, cloud: bool) -> Result<String> {
-        let dir = self.dom0.join("lib/modules");
-        for entry in std::fs::read_dir(&dir).with_context(|| format!("no {}", dir.display()))? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.contains("cloud") == cloud {
-                return Ok(name);
-            }
-        }
-        bail!("no kernel in {}; cure: delete {} and run again", dir.display(), paths::cache().display())
+        version(&self.kernels, |name| name.contains("cloud") == cloud)
     }
 
     /// The kernel image itself.
     pub fn kernel(&self, cloud: bool) -> Result<PathBuf> {
-        Ok(self.dom0.join(format!("boot/vmlinuz-{}", self.kernel_version(cloud)?)))
+        Ok(self.kernels.join(format!("boot/vmlinuz-{}", self.kernel_version(cloud)?)))
     }
 
     /// Stock Xen, the control.
     pub fn xen(&self) -> PathBuf {
         self.dom0.join("boot/xen-4.17-amd64.gz")
     }
+}
+
+/// What a 32-bit guest boots: a tree with kernel, modules and busybox, and the kernel's version.
+pub fn i386() -> Result<(PathBuf, String)> {
+    let (tree, _) = foreign::tree(&I386)?;
+    let version = version(&tree, |_| true)?;
+    Ok((tree, version))
+}
+
+/// The kernel of a tree whose version string is wanted.
+fn version(tree: &Path, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let dir = tree.join("lib/modules");
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("no {}", dir.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if wanted(&name) {
+            return Ok(name);
+        }
+    }
+    bail!("no kernel in {}; cure: delete {} and run again", dir.display(), paths::cache().display())
 }
 
 /// One unpacked tree and the fingerprint of what is in it.
@@ -131,34 +183,48 @@ fn tree(name: &str, roots: &[&str], debs: &Path) -> Result<(PathBuf, String)> {
     println!("packages: finding what {name} needs");
     let closure = closure(roots)?;
     println!("packages: fetching {} packages for {name}", closure.len());
-    let files = download(&closure, debs)?;
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
-    // Debian 12 has one /usr; packages still ship files under both names.
-    for (link, to) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
-        std::fs::create_dir_all(dir.join(to))?;
-        std::os::unix::fs::symlink(to, dir.join(link))?;
-    }
+    let mut apt = shell::command("apt-get");
+    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download"]);
+    let files = download(apt, &closure, debs)?;
     println!("packages: unpacking for {name}");
-    for file in &files {
-        let script =
-            "dpkg-deb --fsys-tarfile \"$1\" | tar -x --keep-directory-symlink --no-same-owner -C \"$2\"";
-        shell::quiet(shell::command("bash").args(["-o", "pipefail", "-c", script, "-"]).arg(file).arg(&dir))?;
-    }
+    unpack(&files, &dir)?;
     let names: Vec<_> = files.iter().filter_map(|f| f.file_name()).map(|n| n.to_string_lossy()).collect();
     let content = format!("{wanted}{}\n", names.join("\n"));
     std::fs::write(&stamp, &content)?;
     Ok((dir, shell::fingerprint([content.as_bytes()])))
 }
 
-/// The packages themselves and everything they depend on, but for [`SKIP`].
-fn closure(roots: &[&str]) -> Result<BTreeSet<String>> {
+/// Unpacks packages into a fresh tree.
+pub fn unpack(files: &[PathBuf], dir: &Path) -> Result<()> {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    // Debian 12 has one /usr; packages still ship files under both names.
+    for (link, to) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        std::fs::create_dir_all(dir.join(to))?;
+        std::os::unix::fs::symlink(to, dir.join(link))?;
+    }
+    for file in files {
+        let script =
+            "dpkg-deb --fsys-tarfile \"$1\" | tar -x --keep-directory-symlink --no-same-owner -C \"$2\"";
+        shell::quiet(shell::command("bash").args(["-o", "pipefail", "-c", script, "-"]).arg(file).arg(dir))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that apt has Debian's package lists.
+pub fn ensure_lists() -> Result<()> {
     if shell::quiet(shell::command("apt-cache").args(["show", "xen-utils-4.17"])).is_err() {
         shell::quiet(shell::command("apt-get").args(["-q", "update"])).context(
             "Debian's package lists are missing and could not be fetched; cure: `apt-get update` as root, on Debian 12",
         )?;
     }
+    Ok(())
+}
+
+/// The packages themselves and everything they depend on, but for [`SKIP`].
+fn closure(roots: &[&str]) -> Result<BTreeSet<String>> {
+    ensure_lists()?;
     let mut found: BTreeSet<String> = BTreeSet::new();
     let mut next: Vec<String> = roots.iter().map(|r| (*r).to_owned()).collect();
     while !next.is_empty() {
@@ -180,11 +246,9 @@ fn closure(roots: &[&str]) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// Brings the packages' files into `debs` and returns them.
-fn download(packages: &BTreeSet<String>, debs: &Path) -> Result<Vec<PathBuf>> {
-    let mut apt = shell::command("apt-get");
-    apt.current_dir(debs).args(["-q", "-o", "APT::Sandbox::User=root", "download"]).args(packages);
-    shell::quiet(&mut apt)
+/// Brings the packages' files into `debs`, by an `apt-get download` command, and returns them.
+pub fn download(mut apt: Command, packages: &BTreeSet<String>, debs: &Path) -> Result<Vec<PathBuf>> {
+    shell::quiet(apt.current_dir(debs).args(packages))
         .context("packages could not be fetched; cure: check the network, run `apt-get update` as root")?;
     let mut files = Vec::new();
     for package in packages {

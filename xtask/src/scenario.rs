@@ -1,8 +1,8 @@
 //! One boot of the whole system: hypervisor, Debian's dom0, its tools; and what the serial line says about it.
 
-use crate::packages::Packages;
+use crate::packages::{Kernel, Packages};
 use crate::qemu::{Boot, Hypervisor, Machine};
-use crate::{image, initramfs, qemu, setup};
+use crate::{guest, image, initramfs, qemu, setup};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -27,6 +27,9 @@ pub struct Options {
     /// Memory of the guest in MiB
     #[arg(long, default_value_t = 256)]
     pub guest_memory: u32,
+    /// Version of Linux in dom0 and guests
+    #[arg(long, value_enum, default_value = "6.1")]
+    pub kernel: Kernel,
     /// Emulator to use
     #[arg(long, default_value = "qemu-system-x86_64", value_name = "PATH")]
     pub qemu: PathBuf,
@@ -89,9 +92,13 @@ impl Options {
     pub fn prepare(&self, scenario: &str, extra: &[(String, Vec<u8>)]) -> Result<Machine> {
         setup::run()?;
         self.check_control()?;
-        let packages = Packages::fetch()?;
+        let packages = Packages::with_kernel(self.kernel)?;
         let kernel = self.image(&packages)?;
-        let initrd = initramfs::dom0(&packages, extra)?;
+        let mut extra = extra.to_vec();
+        if scenario.split(',').any(|s| s == "i386") {
+            extra.extend(guest::i386()?);
+        }
+        let initrd = initramfs::dom0(&packages, &extra)?;
         let boot = Boot::Multiboot {
             kernel,
             args: self.hypervisor_args(),

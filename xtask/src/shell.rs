@@ -27,6 +27,11 @@ pub fn quiet(command: &mut Command) -> Result<()> {
 
 /// Runs to completion and returns standard output; the error holds standard error.
 pub fn output(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&bytes(command)?).into_owned())
+}
+
+/// The same for output that is no text.
+pub fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let shown = show(command);
     let out = command.stdin(Stdio::null()).output().with_context(|| {
         format!("cannot start `{shown}`: is it installed? (`cargo xtask setup` installs it)")
@@ -35,7 +40,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         let stderr = String::from_utf8_lossy(&out.stderr);
         bail!("`{shown}` failed ({}):\n{}", out.status, stderr.trim_end());
     }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    Ok(out.stdout)
 }
 
 /// Runs to completion with the caller's own standard output and error.

@@ -1,5 +1,7 @@
 //! The boots of whole systems: machines of several shapes, and what runs on them.
 
+use crate::packages::Kernel;
+
 /// One boot.
 pub struct Boot {
     pub name: &'static str,
@@ -12,6 +14,8 @@ pub struct Boot {
     /// Scenarios of `tests/system`, in order.
     pub scenarios: &'static [&'static str],
     pub medium: Medium,
+    /// Linux in dom0 and guests.
+    pub kernel: Kernel,
     /// Further arguments of the hypervisor.
     pub xen_args: &'static str,
     /// Further arguments of dom0's kernel.
@@ -44,6 +48,7 @@ const PLAIN: Boot = Boot {
     guest_cpus: 1,
     scenarios: &[],
     medium: Medium::Direct,
+    kernel: Kernel::Own,
     xen_args: "",
     dom0_args: "",
     qemu: &[],
@@ -94,6 +99,16 @@ pub const BOOTS: &[Boot] = &[
         devices: true,
         ..PLAIN
     },
+    Boot {
+        name: "linux-6.12",
+        cpus: 2,
+        dom0_cpus: 2,
+        guest_cpus: 2,
+        scenarios: &["first-light", "block", "network"],
+        kernel: Kernel::Backports,
+        ..PLAIN
+    },
+    Boot { name: "i386", cpus: 2, guest_cpus: 2, scenarios: &["i386"], ..PLAIN },
     Boot { name: "grub-bios", scenarios: &["first-light"], medium: Medium::BiosCd, ..PLAIN },
     Boot { name: "grub-uefi", scenarios: &["first-light"], medium: Medium::UefiCd, ..PLAIN },
 ];

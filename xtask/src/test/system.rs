@@ -70,6 +70,7 @@ fn one(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Results> {
         xen_args: join(&options.xen_args, boot.xen_args),
         dom0_args: join(&options.dom0_args, boot.dom0_args),
         qemu_args: boot.qemu.iter().map(|a| (*a).to_owned()).chain(options.qemu_args.clone()).collect(),
+        kernel: boot.kernel,
         ..options.clone()
     };
     let mut machine = options.prepare(&scenarios.join(","), &[])?;
