@@ -111,8 +111,9 @@ impl Machine {
         if hardware_virtualisation() && !self.icount {
             c.args(["-accel", "kvm", "-cpu", "host", "-machine", "q35"]);
         } else {
-            // RDTSCP is reported as RDTSC when intercepted, MWAIT faults, and moving vCPUs lose extended state.
-            let cpu = "EPYC,+svm,+npt,-rdtscp,-monitor,-xsave";
+            // RDTSCP is reported as RDTSC when intercepted, MWAIT faults, moving vCPUs lose extended state, and CMPXCHG16B
+            // leaves rubbish in RFLAGS.
+            let cpu = "EPYC,+svm,+npt,-rdtscp,-monitor,-xsave,-cx16";
             let threads = if self.icount { "single" } else { "multi" };
             c.args(["-accel", &format!("tcg,thread={threads}"), "-machine", "q35,kernel-irqchip=off"]);
             c.args(["-cpu", &if stock { format!("{cpu},-smap,-smep") } else { cpu.to_owned() }]);

@@ -416,6 +416,7 @@ fn load(this: CpuId, domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Conte
         context.fpu.restore(context.xcr0);
     }
     local.fpu_owner.store(vcpu.key(), Ordering::Relaxed);
+    context.backend.load();
     crate::msr::load_host_visible(context);
     vcpu.runstate.lock().change(State::Running, now);
     crate::clock::publish(domain, vcpu, context);
@@ -424,6 +425,7 @@ fn load(this: CpuId, domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Conte
 
 fn unload(_this: CpuId, domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
     context.fpu.save();
+    context.backend.unload();
     let now = time::now();
     let state = if vcpu.is_blocked() {
         State::Blocked

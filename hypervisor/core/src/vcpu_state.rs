@@ -73,6 +73,11 @@ fn startup_ipi(context: &mut Context, vector: u8) {
     b.set_control(Control::Cr3, 0);
     b.set_control(Control::Cr4, 0);
     b.set_control(Control::Efer, 0);
+    for dr in [Control::Dr0, Control::Dr1, Control::Dr2, Control::Dr3] {
+        b.set_control(dr, 0);
+    }
+    b.set_control(Control::Dr6, 0xffff_0ff0);
+    b.set_control(Control::Dr7, 0x400);
     let real = |selector: u16, attributes: u16| Segment {
         selector,
         attributes,

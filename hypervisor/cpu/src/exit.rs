@@ -58,6 +58,8 @@ pub enum Exit {
     Virtualisation,
     /// INVLPG(A), task switch or other things that are never intercepted on purpose.
     Other(u64),
+    /// MOV DRn while the back end does not hold the guest's breakpoint addresses; it sees to that itself.
+    DebugRegister,
     /// The control structure was refused by the processor.
     Invalid,
 }

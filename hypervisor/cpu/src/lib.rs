@@ -86,6 +86,10 @@ pub trait Backend: Send {
     fn tpr_class(&self) -> u8;
     /// This vCPU is about to run on another pCPU (or for the first time).
     fn migrated(&mut self);
+    /// Its turn on this pCPU begins: state that the guest uses without an exit must be in the processor.
+    fn load(&mut self) {}
+    /// Its turn ends: what is only in the processor must be kept, as another vCPU may come next.
+    fn unload(&mut self) {}
     /// Lets the guest reach an I/O port without an exit (hardware domain only).
     fn set_port_maps(&mut self, io_bitmap: Maddr);
     /// Frames held by this back end, for the memory accounting.

@@ -23,6 +23,7 @@ pub fn decode(raw: Raw) -> Exit {
             let gpr = (raw.info1 >> 63 != 0).then(|| Gpr::from_encoding(raw.info1 as u8));
             Exit::Cr(CrAccess { number: n, write: raw.code >= 0x10, gpr })
         }
+        0x20..=0x3f => Exit::DebugRegister,
         0x40..=0x5f => {
             let vector = (raw.code - 0x40) as u8;
             let has_code = matches!(vector, 8 | 10..=14 | 17 | 21);

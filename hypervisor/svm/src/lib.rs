@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod asid;
+mod debug;
 mod exitcode;
 mod permissions;
 mod vmcb;
@@ -52,6 +53,7 @@ pub struct SvmVcpu {
     regs: GuestRegs,
     asid: Asid,
     machine: Machine,
+    debug: debug::Addresses,
 }
 
 /// Control block offsets of segment registers.
@@ -121,6 +123,7 @@ impl SvmVcpu {
         // No control register: nested paging needs none, and QEMU 9.1 to 10 report the read of any CRn as one of
         // CR0 (docs/decisions/0001-qemu-10.md). Who intercepts reads must take the register from the instruction.
         vmcb.set_cr_intercepts(0);
+        vmcb.set_dr_intercepts(debug::ALL);
         // #MC belongs to the machine; #AC and #DB loops of a guest must not hang the processor (CVE-2015-5307/8104).
         vmcb.set_exceptions(1 << 18 | 1 << 17 | 1 << 1);
         vmcb.set_iopm(io_map.raw());
@@ -134,18 +137,23 @@ impl SvmVcpu {
         vmcb.set_dr6(0xffff_0ff0);
         vmcb.set_dr7(0x400);
         vmcb.set_rflags(2);
-        Some(SvmVcpu { vmcb, regs: GuestRegs::default(), asid: Asid::default(), machine })
+        Some(SvmVcpu {
+            vmcb,
+            regs: GuestRegs::default(),
+            asid: Asid::default(),
+            machine,
+            debug: Default::default(),
+        })
     }
 
     /// The frame of the VMCB, to be freed by its owner after the vCPU is gone.
     pub fn vmcb_maddr(&self) -> Maddr {
         self.vmcb.maddr()
     }
-}
 
-impl Backend for SvmVcpu {
+    /// One VMRUN.
     #[inline]
-    fn run(&mut self) -> Exit {
+    fn enter(&mut self) -> Exit {
         let taken = ASIDS.this().ensure(&mut self.asid, self.machine.asids);
         if taken != Taken::Same {
             self.vmcb.set_asid(self.asid.id());
@@ -159,6 +167,26 @@ impl Backend for SvmVcpu {
             info1: self.vmcb.exit_info1(),
             info2: self.vmcb.exit_info2(),
         })
+    }
+
+    /// Puts the guest's breakpoint addresses into the processor, and lets it use them.
+    #[cold]
+    fn load_debug(&mut self) {
+        self.debug.load();
+        self.vmcb.set_dr_intercepts(0);
+    }
+}
+
+impl Backend for SvmVcpu {
+    #[inline]
+    fn run(&mut self) -> Exit {
+        let exit = self.enter();
+        // The guest begins to use its debug registers: it tries again, and meets its own.
+        if exit == Exit::DebugRegister {
+            self.load_debug();
+            return self.enter();
+        }
+        exit
     }
 
     #[inline]
@@ -232,6 +260,10 @@ impl Backend for SvmVcpu {
             Control::Cr2 => v.cr2(),
             Control::Cr3 => v.cr3(),
             Control::Cr4 => v.cr4(),
+            Control::Dr0 => self.debug.get(0),
+            Control::Dr1 => self.debug.get(1),
+            Control::Dr2 => self.debug.get(2),
+            Control::Dr3 => self.debug.get(3),
             Control::Dr6 => v.dr6(),
             Control::Dr7 => v.dr7(),
             Control::Efer => v.efer() & !EFER_SVME,
@@ -256,6 +288,10 @@ impl Backend for SvmVcpu {
             Control::Cr2 => v.set_cr2(x),
             Control::Cr3 => v.set_cr3(x),
             Control::Cr4 => v.set_cr4(x),
+            Control::Dr0 => self.debug.set(0, x),
+            Control::Dr1 => self.debug.set(1, x),
+            Control::Dr2 => self.debug.set(2, x),
+            Control::Dr3 => self.debug.set(3, x),
             Control::Dr6 => v.set_dr6(x),
             Control::Dr7 => v.set_dr7(x),
             Control::Efer => v.set_efer(x | EFER_SVME),
@@ -375,6 +411,19 @@ impl Backend for SvmVcpu {
     fn migrated(&mut self) {
         self.vmcb.mark_dirty();
         self.asid.invalidate();
+    }
+    #[inline]
+    fn load(&mut self) {
+        // Armed breakpoints work without any further instruction of the guest.
+        if self.vmcb.dr7() & debug::ARMED != 0 {
+            self.load_debug();
+        }
+    }
+    #[inline]
+    fn unload(&mut self) {
+        if self.debug.save() {
+            self.vmcb.set_dr_intercepts(debug::ALL);
+        }
     }
     #[inline]
     fn set_port_maps(&mut self, io_bitmap: Maddr) {

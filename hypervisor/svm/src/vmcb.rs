@@ -155,6 +155,8 @@ impl Vmcb {
         exceptions, set_exceptions, u32, 0x008, Intercepts);
     field!(/// Reads (low 16) and writes (high 16) of control registers intercepted.
         cr_intercepts, set_cr_intercepts, u32, 0x000, Intercepts);
+    field!(/// Reads (low 16) and writes (high 16) of debug registers intercepted.
+        dr_intercepts, set_dr_intercepts, u32, 0x004, Intercepts);
     field!(/// Intercept word 1.
         intercept1, set_intercept1, u32, 0x00c, Intercepts);
     field!(/// Intercept word 2.

@@ -71,7 +71,11 @@ fn registers(context: &Context, up: bool) -> Result<Box<VcpuGuestContext>> {
     *cr2 = b.control(Control::Cr2);
     *cr3 = b.control(Control::Cr3);
     *cr4 = b.control(Control::Cr4);
-    let [.., dr6, dr7] = &mut c.debugreg;
+    let [dr0, dr1, dr2, dr3, .., dr6, dr7] = &mut c.debugreg;
+    *dr0 = b.control(Control::Dr0);
+    *dr1 = b.control(Control::Dr1);
+    *dr2 = b.control(Control::Dr2);
+    *dr3 = b.control(Control::Dr3);
     *dr6 = b.control(Control::Dr6);
     *dr7 = b.control(Control::Dr7);
     c.fs_base = b.segment(SegmentReg::Fs).base;

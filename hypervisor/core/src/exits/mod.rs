@@ -32,7 +32,7 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, exi
         Exit::Io(access) => io::handle(domain, vcpu, context, access),
         Exit::Hlt => halt::handle(domain, vcpu, context),
         Exit::NestedFault(fault) => nested_fault::handle(domain, vcpu, context, fault),
-        Exit::InterruptWindow | Exit::Interrupt | Exit::Nmi => {}
+        Exit::InterruptWindow | Exit::Interrupt | Exit::Nmi | Exit::DebugRegister => {}
         Exit::Cr(access) => cr::handle(domain, vcpu, context, access),
         Exit::CacheFlush => {
             // Memory of guests without devices is coherent; the whole machine would wait for what it does to all caches.

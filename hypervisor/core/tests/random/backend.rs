@@ -9,7 +9,7 @@ pub struct FakeBackend {
     pub gprs: [u64; 16],
     pub rip: u64,
     pub rflags: u64,
-    pub controls: [u64; 17],
+    pub controls: [u64; 21],
     pub segments: [Segment; 8],
     pub tables: [(u64, u32); 2],
     pub next_rip: Option<u64>,

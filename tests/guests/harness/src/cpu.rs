@@ -210,6 +210,73 @@ pub fn user_hypercall(intel: bool) -> i64 {
     unsafe { user_call(if intel { user_vmcall } else { user_vmmcall }, &raw mut user_saved_stack) }
 }
 
+/// Sets DR0 to DR3 (no breakpoint is armed).
+pub fn set_breakpoint_addresses(a: [u64; 4]) {
+    // SAFETY: DR7 is as after reset, so the addresses mean nothing.
+    unsafe {
+        asm!("mov {0}, %dr0", "mov {1}, %dr1", "mov {2}, %dr2", "mov {3}, %dr3",
+            in(reg) a[0], in(reg) a[1], in(reg) a[2], in(reg) a[3], options(att_syntax, nomem, nostack));
+    }
+}
+
+/// DR0 to DR3.
+pub fn breakpoint_addresses() -> [u64; 4] {
+    let [a, b, c, d]: [u64; 4];
+    // SAFETY: reads registers.
+    unsafe {
+        asm!("mov %dr0, {0}", "mov %dr1, {1}", "mov %dr2, {2}", "mov %dr3, {3}",
+            out(reg) a, out(reg) b, out(reg) c, out(reg) d, options(att_syntax, nomem, nostack));
+    }
+    [a, b, c, d]
+}
+
+/// Fills XMM0 to XMM15 with a pattern, MXCSR and the x87 control word with roundings that follow from it. Code of this target
+/// uses none of them, so they stay until the next call, if the hypervisor keeps them.
+pub fn fill_extended(pattern: u64) {
+    let rounding = (pattern & 3) as u32;
+    let (mxcsr, control) = (0x1f80 | rounding << 13, 0x37f | (rounding as u16) << 10);
+    // SAFETY: the boot code enabled SSE; nobody else uses the registers.
+    unsafe {
+        asm!("ldmxcsr ({0})", "fninit", "fldcw ({1})", in(reg) &raw const mxcsr, in(reg) &raw const control,
+            options(att_syntax, nostack));
+        asm!(
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+            "movq {0}, %xmm\\n",
+            "movlhps %xmm\\n, %xmm\\n",
+            "inc {0}",
+            ".endr",
+            inout(reg) pattern => _, options(att_syntax, nomem, nostack)
+        );
+    }
+}
+
+/// Whether the registers are as [`fill_extended`] left them.
+pub fn extended_holds(pattern: u64) -> bool {
+    let (mut mxcsr, mut control) = (0_u32, 0_u16);
+    let mut wrong: u64 = 0;
+    // SAFETY: reads registers, writes two variables of ours and XMM registers that hold what they held.
+    unsafe {
+        asm!("stmxcsr ({0})", "fnstcw ({1})", in(reg) &raw mut mxcsr, in(reg) &raw mut control,
+            options(att_syntax, nostack));
+        asm!(
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+            "movq %xmm\\n, {t}",
+            "xor {p}, {t}",
+            "or {t}, {w}",
+            "shufpd $1, %xmm\\n, %xmm\\n",
+            "movq %xmm\\n, {t}",
+            "xor {p}, {t}",
+            "or {t}, {w}",
+            "inc {p}",
+            ".endr",
+            p = inout(reg) pattern => _, t = out(reg) _, w = inout(reg) wrong,
+            options(att_syntax, nomem, nostack)
+        );
+    }
+    let rounding = pattern & 3;
+    wrong == 0 && u64::from(mxcsr) >> 13 & 3 == rounding && u64::from(control) >> 10 & 3 == rounding
+}
+
 /// Enables the x87 and SSE units, executes `fninit`, and round-trips a pattern through XMM0 with a function in between.
 pub fn sse_survives(between: fn()) -> bool {
     let pattern: u64 = 0x0123_4567_89ab_cdef;

@@ -115,13 +115,17 @@ fn gprs(r: &mut HvmHwCpu) -> [(Gpr, &mut u64); 16] {
 }
 
 /// Control registers and their places. EFER first: the meaning of the others depends on it.
-fn controls(r: &mut HvmHwCpu) -> [(Control, &mut u64); 15] {
+fn controls(r: &mut HvmHwCpu) -> [(Control, &mut u64); 19] {
     [
         (Control::Efer, &mut r.msr_efer),
         (Control::Cr0, &mut r.cr0),
         (Control::Cr2, &mut r.cr2),
         (Control::Cr3, &mut r.cr3),
         (Control::Cr4, &mut r.cr4),
+        (Control::Dr0, &mut r.dr0),
+        (Control::Dr1, &mut r.dr1),
+        (Control::Dr2, &mut r.dr2),
+        (Control::Dr3, &mut r.dr3),
         (Control::Dr6, &mut r.dr6),
         (Control::Dr7, &mut r.dr7),
         (Control::SysenterCs, &mut r.sysenter_cs),

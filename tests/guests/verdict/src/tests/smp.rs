@@ -13,7 +13,7 @@ use zerocopy::FromZeros;
 tests! {
     child_smp: smp_start_by_init_sipi, smp_start_by_x2apic, smp_start_by_vcpuop, smp_down_and_up, smp_is_up,
         smp_ipi_both_ways, smp_broadcast, smp_event_on_second_vcpu, smp_evtchn_ipi, smp_timer_per_vcpu, smp_nmi_to_other,
-        smp_memory_is_coherent, smp_init_stops, smp_vcpu_op_errors;
+        smp_memory_is_coherent, smp_registers_are_each_vcpus_own, smp_init_stops, smp_vcpu_op_errors;
 }
 
 const VECTOR: u8 = 0x52;
@@ -227,5 +227,52 @@ fn smp_vcpu_op_errors() -> Verdict {
     ensure_eq!(vcpu_op_plain(VCPUOP_UP, 77), Err(Errno::ENOENT), "vCPU 77");
     ensure_eq!(vcpu_op_plain(60, 0), Err(Errno::ENOSYS), "operation 60");
     ensure_eq!(apic::get(register::ID) >> 24, 0, "our APIC id");
+    Ok(())
+}
+
+/// Rounds of the second vCPU in [`smp_registers_are_each_vcpus_own`], and those that found a wrong register.
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
+static WRONG: AtomicU64 = AtomicU64::new(0);
+
+/// Fills debug and extended registers, and looks again later; true if all is as it was.
+fn keeps_registers(pattern: u64, microseconds: u64) -> bool {
+    let addresses = [pattern, pattern + 8, pattern + 16, pattern + 24];
+    cpu::set_breakpoint_addresses(addresses);
+    cpu::fill_extended(pattern);
+    let until = time::now() + 1000 * microseconds;
+    while time::now() < until {
+        if cpu::breakpoint_addresses() != addresses || !cpu::extended_holds(pattern) {
+            return false;
+        }
+    }
+    true
+}
+
+fn second_keeps_registers() {
+    for round in 0_u64.. {
+        if !keeps_registers(0x2222_0000_0000 + 64 * round + 1, 3000) {
+            WRONG.fetch_add(1, Ordering::SeqCst);
+        }
+        ROUNDS.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// DR0 to DR3, SSE and x87 registers, while another vCPU with other values runs in turn on the same processor.
+fn smp_registers_are_each_vcpus_own() -> Verdict {
+    ensure!(keeps_registers(0x1111_0000, 100), "alone");
+    apic::enable();
+    smp::prepare(second_keeps_registers);
+    ensure!(smp::start_by_apic(2), "the second vCPU did not start");
+    ensure!(time::wait(5000, || ROUNDS.load(Ordering::SeqCst) > 0), "it does not run");
+    let before = ROUNDS.load(Ordering::SeqCst);
+    let mut own = 0_u64;
+    let until = time::now() + 5_000_000_000;
+    // Both must have had turns in between, on one processor or two.
+    while ROUNDS.load(Ordering::SeqCst) < before + 20 && time::now() < until {
+        ensure!(keeps_registers(0x1111_0000_0000 + 64 * own + 2, 5000), "in round {own}");
+        own += 1;
+    }
+    ensure_eq!(WRONG.load(Ordering::SeqCst), 0, "wrong rounds of the second vCPU");
+    ensure!(ROUNDS.load(Ordering::SeqCst) >= before + 20 && own > 2, "{own} rounds of the first vCPU");
     Ok(())
 }
