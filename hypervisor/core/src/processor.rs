@@ -85,12 +85,15 @@ forward! {
     set_descriptor_table(which: Descriptor, base: u64, limit: u32);
     clear_interrupt_shadow();
     inject(event: Event);
+    cancel_injection();
     request_interrupt_window(want: bool);
     set_nested_root(root: Maddr);
     flush_tlb();
     set_tsc_offset(offset: u64);
     set_tpr_class(class: u8);
     migrated();
+    load();
+    unload();
     set_port_maps(io_bitmap: Maddr);
     }
 }

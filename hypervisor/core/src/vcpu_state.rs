@@ -92,7 +92,11 @@ fn startup_ipi(context: &mut Context, vector: u8) {
     b.set_segment(SegmentReg::Ldtr, Segment { selector: 0, attributes: LDT, limit: 0xffff, base: 0 });
     b.set_descriptor_table(Descriptor::Gdt, 0, 0xffff);
     b.set_descriptor_table(Descriptor::Idt, 0, 0xffff);
+    // What the vCPU was about to take when it was stopped belongs to its former life.
+    b.cancel_injection();
+    b.clear_interrupt_shadow();
     context.pending = None;
+    context.blocking = false;
     context.halted = false;
     context.initialised = true;
 }

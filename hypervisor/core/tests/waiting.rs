@@ -209,3 +209,19 @@ fn a_timer_is_queued_once_whoever_sets_it() {
     drop((domain, target));
     world.end();
 }
+
+#[test]
+fn a_start_up_interrupt_ends_what_the_vcpu_was_about_to_take() {
+    with_vcpu(|domain, vcpu, context| {
+        context.backend.set_rflags(2 | INTERRUPTS_ON);
+        context.backend.inject(Event::interrupt(0x40));
+        context.pending = Some(Event::PROTECTION);
+        context.blocking = true;
+        vcpu.set_startup(Some(8));
+        vcpu.attention.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(inject::prepare(domain, vcpu, context));
+        assert!(!context.backend.injecting(), "the interrupt meets the start-up code");
+        assert!(context.pending.is_none() && !context.blocking);
+        assert_eq!((context.backend.rip(), context.backend.segment(SegmentReg::Cs).base), (0, 0x8000));
+    });
+}

@@ -66,6 +66,8 @@ pub trait Backend: Send {
     fn clear_interrupt_shadow(&mut self);
     /// Event to be delivered at the next entry.
     fn inject(&mut self, event: Event);
+    /// Takes back an event that is queued for the next entry.
+    fn cancel_injection(&mut self);
     /// True when an event is already queued for the next entry.
     fn injecting(&self) -> bool;
     /// Event whose delivery the exit interrupted; it must be delivered again.

@@ -352,6 +352,9 @@ impl Backend for SvmVcpu {
     fn inject(&mut self, event: Event) {
         self.vmcb.set_event_inject(exitcode::encode_event(event));
     }
+    fn cancel_injection(&mut self) {
+        self.vmcb.set_event_inject(0);
+    }
     #[inline]
     fn injecting(&self) -> bool {
         self.vmcb.event_inject() & (1 << 31) != 0

@@ -87,7 +87,7 @@ pub const BOOTS: &[Boot] = &[
                    conring_size=256k low_mem_virq_limit=1024M watchdog watchdog_timeout=60 ucode=scan \
                    frobnicate -- radon.extra=yes",
         dom0_args: "swiotlb=force",
-        qemu: &["-cpu", "EPYC,+svm,+npt,-rdtscp,-monitor"],
+        qemu: &["-cpu", "EPYC,+svm,+npt,-rdtscp,-monitor,-cx16"],
         ..PLAIN
     },
     Boot {

@@ -98,6 +98,9 @@ impl Backend for FakeBackend {
     fn inject(&mut self, event: Event) {
         self.injected = Some(event);
     }
+    fn cancel_injection(&mut self) {
+        self.injected = None;
+    }
     fn injecting(&self) -> bool {
         self.injected.is_some()
     }

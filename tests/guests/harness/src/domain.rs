@@ -441,7 +441,7 @@ pub fn run_test(test: &Test) -> Verdict {
     let Place::Child(vcpus) = test.place else { return crate::verdict::run(test.run) };
     let child = Child::test(test, vcpus)
         .map_err(|e| Outcome::Error(text(format_args!("cannot create a child domain: -{e}"))))?;
-    let deadline = time::deadline_ms(20_000);
+    let deadline = time::deadline_ms(20_000 + 300 * u64::from(vcpus));
     let verdict = loop {
         if let Some(verdict) = mailbox::verdict(child.mailbox) {
             break verdict;

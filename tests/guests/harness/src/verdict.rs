@@ -86,6 +86,7 @@ macro_rules! tests {
     (@here) => { $crate::verdict::Place::Here };
     (@child) => { $crate::verdict::Place::Child(1) };
     (@child_smp) => { $crate::verdict::Place::Child(2) };
+    (@child_128) => { $crate::verdict::Place::Child(128) };
 }
 
 /// Ends a test with a failure unless the condition holds.

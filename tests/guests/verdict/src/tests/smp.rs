@@ -14,6 +14,7 @@ tests! {
     child_smp: smp_start_by_init_sipi, smp_start_by_x2apic, smp_start_by_vcpuop, smp_down_and_up, smp_is_up,
         smp_ipi_both_ways, smp_broadcast, smp_event_on_second_vcpu, smp_evtchn_ipi, smp_timer_per_vcpu, smp_nmi_to_other,
         smp_memory_is_coherent, smp_registers_are_each_vcpus_own, smp_init_stops, smp_vcpu_op_errors;
+    child_128: smp_128_vcpus;
 }
 
 const VECTOR: u8 = 0x52;
@@ -274,5 +275,36 @@ fn smp_registers_are_each_vcpus_own() -> Verdict {
     }
     ensure_eq!(WRONG.load(Ordering::SeqCst), 0, "wrong rounds of the second vCPU");
     ensure!(ROUNDS.load(Ordering::SeqCst) >= before + 20 && own > 2, "{own} rounds of the first vCPU");
+    Ok(())
+}
+
+/// One bit for each vCPU that has reported.
+static REPORTED: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
+
+fn reported() -> u32 {
+    REPORTED.iter().map(|word| word.load(Ordering::SeqCst).count_ones()).sum()
+}
+
+fn report() {
+    let id = smp::vcpu_id();
+    if let Some(word) = REPORTED.get(id as usize / 32) {
+        word.fetch_or(1 << (id % 32), Ordering::SeqCst);
+    }
+}
+
+/// A domain has up to 128 vCPUs; each starts, knows its number, and has an event channel of its own.
+fn smp_128_vcpus() -> Verdict {
+    const VCPUS: u32 = 128;
+    apic::enable();
+    report();
+    for vcpu in 1..VCPUS {
+        smp::prepare(report);
+        ensure!(smp::start_by_apic(2 * vcpu), "vCPU {vcpu} did not start");
+        ensure!(time::wait(2000, || reported() == vcpu + 1), "vCPU {vcpu}: {} have reported", reported());
+    }
+    for vcpu in 0..VCPUS {
+        ensure_eq!(vcpu_op_plain(VCPUOP_IS_UP, vcpu), Ok(1), "vCPU {vcpu} is up");
+    }
+    ensure_eq!(vcpu_op_plain(VCPUOP_IS_UP, VCPUS), Err(Errno::ENOENT), "vCPU 128");
     Ok(())
 }
