@@ -8,7 +8,7 @@
  *   qemu-system-x86_64 -accel tcg -cpu EPYC -m 64 -display none -nodefaults -no-reboot -serial stdio \
  *       -device isa-debug-exit,iobase=0xf4,iosize=1 -kernel cmpxchg-flags
  *
- * QEMU's status is 1 when the emulator is right, 3 when it is not. See docs/decisions/0009-qemu-cmpxchg16b.md.
+ * QEMU's status is 1 when the emulator is right, 3 when it is not. See docs/decisions/0010-qemu-cmpxchg16b.md.
  */
         .set    FIXED, 0x2
         .set    ZF, 0x40
