@@ -6,7 +6,7 @@
 use radon_addr::{Gpa, Gva, Maddr, PAGE_SIZE};
 use radon_cpu::{Control, Mode};
 use radon_hw::mem;
-use radon_p2m::P2m;
+use radon_p2m::Reader;
 use radon_p2m::guest_walk::{self, Access, Registers};
 use xen_abi::Errno;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -46,7 +46,7 @@ impl AddressSpace {
 
 /// Machine address of a guest-physical one.
 #[inline]
-fn machine(p2m: &P2m, gpa: Gpa, write: bool) -> Option<Maddr> {
+fn machine(p2m: &mut Reader<'_>, gpa: Gpa, write: bool) -> Option<Maddr> {
     let entry = p2m.lookup(gpa.gfn())?;
     let ok = if write { entry.kind.is_writable_ram() } else { entry.kind.is_ram() };
     ok.then(|| Maddr::new(entry.mfn.maddr().raw() | gpa.offset() as u64))
@@ -54,7 +54,7 @@ fn machine(p2m: &P2m, gpa: Gpa, write: bool) -> Option<Maddr> {
 
 /// Guest-physical address of a virtual one.
 #[inline]
-fn physical(p2m: &P2m, space: &AddressSpace, gva: Gva, access: Access) -> Option<Gpa> {
+fn physical(p2m: &mut Reader<'_>, space: &AddressSpace, gva: Gva, access: Access) -> Option<Gpa> {
     let read = |gpa: Gpa| machine(p2m, gpa, false).map(mem::read::<u64>);
     guest_walk::translate(&space.registers, gva, access, read).ok().map(|t| t.gpa)
 }
@@ -70,6 +70,7 @@ fn pieces(
 ) -> Result<(), Errno> {
     let write = access.write;
     let mut p2m = domain.p2m.read();
+    let mut reader = p2m.reader();
     let mut done = 0usize;
     while done < len {
         let mut at = gva.raw().checked_add(done as u64).ok_or(Errno::EFAULT)?;
@@ -78,8 +79,8 @@ fn pieces(
         }
         let room = PAGE_SIZE - (at as usize & (PAGE_SIZE - 1));
         let n = room.min(len - done);
-        let gpa = physical(&p2m, space, Gva::new(at), access).ok_or(Errno::EFAULT)?;
-        let maddr = match machine(&p2m, gpa, write) {
+        let gpa = physical(&mut reader, space, Gva::new(at), access).ok_or(Errno::EFAULT)?;
+        let maddr = match machine(&mut reader, gpa, write) {
             Some(maddr) => maddr,
             None => {
                 // A page that is populated on its first touch, which this is.
@@ -88,7 +89,8 @@ fn pieces(
                     return Err(Errno::EFAULT);
                 }
                 p2m = domain.p2m.read();
-                machine(&p2m, gpa, write).ok_or(Errno::EFAULT)?
+                reader = p2m.reader();
+                machine(&mut reader, gpa, write).ok_or(Errno::EFAULT)?
             }
         };
         each(maddr, done, n);
@@ -162,7 +164,7 @@ pub fn write<T: IntoBytes + Immutable>(
 
 /// Guest-physical address that an instruction's access goes to, without touching the memory.
 pub fn translate(domain: &Domain, space: &AddressSpace, gva: Gva, write: bool) -> Option<Gpa> {
-    physical(&domain.p2m.read(), space, gva, Access { user: space.user, write, execute: false })
+    physical(&mut domain.p2m.read().reader(), space, gva, Access { user: space.user, write, execute: false })
 }
 /// Was the code that runs there user code?
 pub fn is_user(space: &AddressSpace) -> bool {
@@ -174,12 +176,13 @@ pub fn is_user(space: &AddressSpace) -> bool {
 pub fn fetch(domain: &Domain, space: &AddressSpace, linear: Gva, buf: &mut [u8]) -> (usize, Option<Maddr>) {
     let access = Access::FETCH.by(space.user);
     let p2m = domain.p2m.read();
+    let mut reader = p2m.reader();
     let (mut done, mut first) = (0usize, None);
     while done < buf.len() {
         let at = linear.raw().wrapping_add(done as u64);
         let n = (PAGE_SIZE - (at as usize & (PAGE_SIZE - 1))).min(buf.len() - done);
-        let Some(gpa) = physical(&p2m, space, Gva::new(at), access) else { break };
-        let Some(maddr) = machine(&p2m, gpa, false) else { break };
+        let Some(gpa) = physical(&mut reader, space, Gva::new(at), access) else { break };
+        let Some(maddr) = machine(&mut reader, gpa, false) else { break };
         if let Some(part) = buf.get_mut(done..done + n) {
             mem::read_bytes(maddr, part);
         }

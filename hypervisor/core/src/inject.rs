@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use radon_cpu::{Event, rflags};
+use radon_vapic::LocalApic;
 
 use crate::context::Context;
 use crate::domain::Domain;
@@ -36,6 +37,15 @@ fn highest(domain: &Domain, vcpu: &Vcpu) -> Option<Source> {
     vcpu.apic.lock().highest_pending().map(Source::Apic)
 }
 
+/// [`highest`] under the priority that the guest has set, and whether its local APIC holds any request at all.
+fn look(domain: &Domain, vcpu: &Vcpu, context: &Context) -> (Option<Source>, bool) {
+    let callback = callback_pending(domain, vcpu).map(Source::Callback);
+    let mut apic = vcpu.apic.lock();
+    follow_tpr(&mut apic, context);
+    let requested = apic.highest_requested().is_some();
+    (callback.or_else(|| apic.highest_pending().map(Source::Apic)), requested)
+}
+
 /// Would anything wake this vCPU from HLT, or from a blocking hypercall?
 pub fn deliverable(domain: &Domain, vcpu: &Vcpu, context: &Context) -> bool {
     if vcpu.nmi_pending.load(Ordering::SeqCst) || context.pending.is_some() {
@@ -51,12 +61,15 @@ pub fn waiting(domain: &Domain, vcpu: &Vcpu, context: &Context) -> bool {
 }
 
 /// Prepares the next entry. False: the vCPU is halted and there is nothing to wake it.
+#[inline]
 pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
     // Nothing arrived and nothing was left waiting: most exits end here.
     let nothing_new = !vcpu.attention.load(Ordering::SeqCst) && context.pending.is_none();
-    if nothing_new && context.settled && !context.halted {
-        return true;
-    }
+    nothing_new && context.settled && !context.halted || prepare_anew(domain, vcpu, context)
+}
+
+#[inline(never)]
+fn prepare_anew(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -> bool {
     vcpu.attention.store(false, Ordering::SeqCst);
     context.settled = false;
     vcpu_state::settle_startup(vcpu, context);
@@ -67,19 +80,17 @@ pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) ->
         // As on Xen, whatever the vCPU can take ends its poll, too.
         vcpu.end_poll();
     }
-    sync_tpr_from_guest(vcpu, context);
+    let (source, requested) = look(domain, vcpu, context);
     let b = &mut context.backend;
     if b.injecting() {
         // Prepared before, but the entry was called off: it must not be overwritten.
-        let more = highest(domain, vcpu).is_some();
-        context.backend.request_interrupt_window(more);
+        b.request_interrupt_window(source.is_some());
         return true;
     }
     if let Some(event) = context.pending.take() {
         b.inject(event);
         context.halted = false;
-        let more = highest(domain, vcpu).is_some();
-        context.backend.request_interrupt_window(more);
+        b.request_interrupt_window(source.is_some());
         return true;
     }
     if vcpu.nmi_pending.swap(false, Ordering::SeqCst) {
@@ -87,10 +98,10 @@ pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) ->
         context.halted = false;
         return true;
     }
-    let Some(source) = highest(domain, vcpu) else {
+    let Some(source) = source else {
         b.request_interrupt_window(false);
         // A request that waits for a lower priority can become deliverable without any notice.
-        context.settled = !context.halted && vcpu.apic.lock().highest_requested().is_none();
+        context.settled = !context.halted && !requested;
         return !context.halted;
     };
     if b.rflags() & rflags::IF == 0 {
@@ -101,24 +112,27 @@ pub fn prepare(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) ->
         b.request_interrupt_window(true);
         return true;
     }
-    let vector = match source {
-        Source::Callback(vector) => vector,
+    let (vector, more) = match source {
+        Source::Callback(vector) => (vector, false),
         Source::Apic(vector) => {
-            vcpu.apic.lock().ack(vector);
-            vector
+            let mut apic = vcpu.apic.lock();
+            apic.ack(vector);
+            (vector, apic.highest_pending().is_some())
         }
     };
     b.inject(Event::interrupt(vector));
     context.halted = false;
-    let more = highest(domain, vcpu).is_some_and(|s| !matches!(s, Source::Callback(_)));
-    context.backend.request_interrupt_window(more);
+    b.request_interrupt_window(more);
     true
 }
 
 /// CR8 is virtualised by the processor; the local APIC's TPR follows it.
 pub fn sync_tpr_from_guest(vcpu: &Vcpu, context: &mut Context) {
+    follow_tpr(&mut vcpu.apic.lock(), context);
+}
+
+fn follow_tpr(apic: &mut LocalApic, context: &Context) {
     let class = context.backend.tpr_class();
-    let mut apic = vcpu.apic.lock();
     if apic.tpr() >> 4 != class {
         apic.set_tpr(class << 4);
     }

@@ -34,8 +34,14 @@ fn call(domain: &Arc<Domain>, number: u32, args: [u64; 6]) -> Result<i64, Errno>
     let context = &mut *vcpu.context.lock();
     let space = AddressSpace::of(context);
     let deadline = Ns::new(u64::MAX);
-    let mut caller =
-        Caller { domain, vcpu: &vcpu, context, space: space.into(), width: Width::Long, deadline };
+    let mut caller = Caller {
+        domain,
+        vcpu: &vcpu,
+        context,
+        space: space.into(),
+        width: Width::Long,
+        deadline: deadline.into(),
+    };
     match hypercall::call(&mut caller, number.into(), args)? {
         Answer::Done(value) => Ok(value),
         Answer::Continue(_) => panic!("there was no hurry"),

@@ -150,7 +150,7 @@ fn call(domain: &Arc<Domain>, number: u32, mut args: [u64; 6]) -> Result<i64, Er
             context,
             space: space.into(),
             width: Width::Long,
-            deadline: Ns::new(u64::MAX),
+            deadline: Ns::new(u64::MAX).into(),
         };
         match hypercall::call(&mut caller, number.into(), args)? {
             Answer::Done(value) => return Ok(value),

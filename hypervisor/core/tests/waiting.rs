@@ -32,7 +32,8 @@ fn turn() -> MutexGuard<'static, ()> {
 fn call(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, number: u32, op: u32) {
     let space = AddressSpace::of(context);
     let deadline = Ns::new(u64::MAX);
-    let mut caller = Caller { domain, vcpu, context, space: space.into(), width: Width::Long, deadline };
+    let mut caller =
+        Caller { domain, vcpu, context, space: space.into(), width: Width::Long, deadline: deadline.into() };
     let _ = hypercall::call(&mut caller, number.into(), [u64::from(op), ARG, 0, 0, 0, 0]).unwrap();
 }
 

@@ -8,6 +8,19 @@ pub(crate) const MAX_RANGES: usize = 128;
 struct Range {
     start: AtomicU64,
     end: AtomicU64,
+    /// At how many addresses from `start` on `PIECE` bytes may start that lie in the range.
+    starts: AtomicU64,
+}
+
+/// Most bytes of a quick look-up.
+const PIECE: u64 = 4096;
+
+impl Range {
+    fn set(&self, start: u64, end: u64) {
+        self.start.store(start, Relaxed);
+        self.end.store(end, Relaxed);
+        self.starts.store((end - start).saturating_sub(PIECE - 1), Relaxed);
+    }
 }
 
 /// Ranges `[start, end)`. Changed only while a single CPU runs; the longest comes first, where most look-ups end.
@@ -18,13 +31,14 @@ pub(crate) struct Ranges {
 
 impl Ranges {
     pub const fn new() -> Ranges {
-        let all = [const { Range { start: AtomicU64::new(0), end: AtomicU64::new(0) } }; MAX_RANGES];
+        let all = [const { Range { start: AtomicU64::new(0), end: AtomicU64::new(0), starts: AtomicU64::new(0) } };
+            MAX_RANGES];
         Ranges { all, count: AtomicUsize::new(0) }
     }
 
     pub fn clear(&self) {
         self.count.store(0, Relaxed);
-        self.all.iter().take(2).for_each(|r| r.end.store(0, Relaxed));
+        self.all.iter().take(2).for_each(|r| r.set(0, 0));
     }
 
     /// Adds `[start, start + len)`; when the table is full the shortest is lost.
@@ -34,14 +48,12 @@ impl Ranges {
         for r in &self.all[..used] {
             let (s, e) = (r.start.load(Relaxed), r.end.load(Relaxed));
             if end - start > e - s {
-                r.start.store(start, Relaxed);
-                r.end.store(end, Relaxed);
+                r.set(start, end);
                 (start, end) = (s, e);
             }
         }
         if let Some(r) = self.all.get(used) {
-            r.start.store(start, Relaxed);
-            r.end.store(end, Relaxed);
+            r.set(start, end);
             self.count.store(used + 1, Release);
         }
     }
@@ -57,11 +69,11 @@ impl Ranges {
     }
 
     /// Does one of the two longest ranges (on most machines RAM below and above 4 GiB) hold all of `[addr, addr + len)`?
-    #[inline]
+    /// A false "no" is possible for the last page of a range and for more than a page.
+    #[inline(always)]
     pub fn longest_hold(&self, addr: u64, len: u64) -> bool {
-        let Some(end) = addr.checked_add(len) else { return false };
-        let holds = |r: &Range| r.start.load(Relaxed) <= addr && end <= r.end.load(Relaxed);
-        holds(&self.all[0]) || holds(&self.all[1])
+        let holds = |r: &Range| addr.wrapping_sub(r.start.load(Relaxed)) < r.starts.load(Relaxed);
+        len <= PIECE && (holds(&self.all[0]) || holds(&self.all[1]))
     }
 }
 
@@ -77,13 +89,18 @@ mod tests {
             r.insert(i * 1000, 100 + i);
         }
         assert_eq!((r.end_of(137_000), r.end_of(10_000), r.end_of(0)), (Some(137_237), Some(10_110), None));
-        for longest in [137_000, 136_000] {
-            let len = r.end_of(longest).unwrap() - longest;
-            assert!(r.longest_hold(longest, len) && !r.longest_hold(longest, len + 1));
+        r.insert(1 << 20, 5 * PIECE);
+        r.insert(1 << 21, 6 * PIECE);
+        for (start, pages) in [(1 << 20, 5), (1 << 21, 6)] {
+            assert!(r.longest_hold(start, PIECE) && r.longest_hold(start + (pages - 1) * PIECE, 8));
+            assert!(!r.longest_hold(start - 1, 1) && !r.longest_hold(start + pages * PIECE, 1));
+            assert!(
+                !r.longest_hold(start + (pages - 1) * PIECE + 1, PIECE) && !r.longest_hold(start, PIECE + 1)
+            );
         }
         assert!(!r.longest_hold(135_000, 1));
         r.clear();
-        assert!(r.end_of(137_000).is_none() && !r.longest_hold(137_000, 1) && !r.longest_hold(136_000, 1));
+        assert!(r.end_of(137_000).is_none() && !r.longest_hold(1 << 20, 1) && !r.longest_hold(1 << 21, 1));
         assert!(!r.longest_hold(u64::MAX, 2));
     }
 
@@ -95,6 +112,7 @@ mod tests {
         ) {
             let (table, mut model, mut at) = (Ranges::new(), Vec::new(), 0);
             for (gap, len) in lens {
+                let (gap, len) = (gap * PIECE, len * PIECE);
                 at += gap;
                 table.insert(at, len);
                 model.push((at, at + len));
@@ -102,7 +120,7 @@ mod tests {
             }
             let mut lens: Vec<u64> = model.iter().map(|(s, e)| e - s).collect();
             lens.sort_by_key(|len| std::cmp::Reverse(*len));
-            for p in probes {
+            for p in probes.into_iter().map(|p| p * PIECE + p % 8) {
                 let holder = model.iter().find(|(s, e)| (*s..*e).contains(&p));
                 prop_assert_eq!(table.end_of(p), holder.map(|r| r.1));
                 if table.longest_hold(p, 1) {

@@ -21,12 +21,14 @@ pub mod guest_walk;
 #[cfg(test)]
 mod guest_walk_tests;
 mod p2m;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use entry::{Entry, Format, Kind, Npt, Slot};
 pub use p2m::{Flush, P2m, P2mError, Replaced};
+pub use reader::Reader;
 pub use walk::Walk;
 
 /// Order of a 4 KiB leaf.

@@ -91,6 +91,27 @@ fn maps_splits_and_reports() {
 }
 
 #[test]
+fn a_reader_finds_what_a_lookup_does() {
+    let mut p2m = P2m::new(frames(), DOM, 40).unwrap();
+    for (gfn, mfn, order) in
+        [(0x4_0000, 0x8_0000, 18), (0x200, 0x400, 9), (0x400, 0x1000, 9), (7, 9, 0), (8, 3, 0)]
+    {
+        assert_eq!(p2m.set(Gfn::new(gfn), Mfn::new(mfn), order, Kind::Ram, no_removal), Ok(Flush::None));
+    }
+    let _ = p2m.set_page(Gfn::new(0x3ff), Mfn::new(1), Kind::GrantRo).unwrap();
+    let edges = [0x4_0000, 0x7_ffff, 0x200, 0x3fe, 0x3ff, 0x400, 0x5ff, 7, 8];
+    let probes: Vec<u64> = edges.iter().flat_map(|e| [e - 1, *e, e + 1]).chain([0, u64::MAX]).collect();
+    for first in &probes {
+        // Whatever was found before.
+        let mut reader = p2m.reader();
+        let _ = reader.lookup(Gfn::new(*first));
+        for gfn in probes.iter().map(|g| Gfn::new(*g)) {
+            assert_eq!(reader.lookup(gfn), p2m.lookup(gfn), "{gfn:?} after {first:#x}");
+        }
+    }
+}
+
+#[test]
 fn refuses_nonsense() {
     let frames = frames();
     let mut p2m = P2m::new(frames, DOM, 36).unwrap();

@@ -74,8 +74,8 @@ pub struct Caller<'a> {
     pub space: OnceCell<AddressSpace>,
     /// Its width.
     pub width: Width,
-    /// When the call must give way to interrupts.
-    pub deadline: Ns,
+    /// When the call must give way to interrupts, from its first look at the clock on.
+    pub deadline: OnceCell<Ns>,
 }
 
 /// How long a hypercall may run before it answers [`Answer::Continue`].
@@ -121,7 +121,8 @@ impl Caller<'_> {
     }
     /// Should a long operation give way now?
     pub fn should_yield(&self) -> bool {
-        time::now() >= self.deadline
+        let now = time::now();
+        now >= *self.deadline.get_or_init(|| now.saturating_add(SLICE_NS))
     }
 }
 
@@ -136,8 +137,8 @@ pub fn dispatch(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) {
     }
     let width = if mode == Mode::Long { Width::Long } else { Width::Compat };
     let (number, args) = arguments(context, width);
-    let deadline = time::now().saturating_add(SLICE_NS);
-    let mut caller = Caller { domain, vcpu, context, space: OnceCell::new(), width, deadline };
+    let mut caller =
+        Caller { domain, vcpu, context, space: OnceCell::new(), width, deadline: OnceCell::new() };
     let reply = call(&mut caller, number, args);
     match reply {
         Ok(Answer::Continue(next)) => set_arguments(context, width, next),

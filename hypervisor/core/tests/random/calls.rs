@@ -450,7 +450,8 @@ pub fn make(domain: &Arc<Domain>, vcpu: u32, call: Call, width: Width, hurry: bo
         let deadline = Ns::new(if hurry { 0 } else { u64::MAX });
         let context: &mut Context = &mut context;
         let space = AddressSpace::of(context);
-        let mut caller = Caller { domain, vcpu: &vcpu, context, space: space.into(), width, deadline };
+        let mut caller =
+            Caller { domain, vcpu: &vcpu, context, space: space.into(), width, deadline: deadline.into() };
         match hypercall::call(&mut caller, number, args) {
             Ok(Answer::Continue(next)) => args = next.applied(args),
             reply => {
