@@ -126,6 +126,17 @@ fn prepare_anew(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -
     true
 }
 
+/// Reads or writes a register of the guest's local APIC, whose TPR is CR8: what the guest made of it before, and what becomes
+/// of it now. After a write the caller has it looked at again what can be delivered ([`Context::settled`]).
+#[inline]
+pub fn with_apic<R>(vcpu: &Vcpu, context: &mut Context, f: impl FnOnce(&mut LocalApic) -> R) -> R {
+    let mut apic = vcpu.apic.lock();
+    follow_tpr(&mut apic, context);
+    let result = f(&mut apic);
+    context.backend.set_tpr_class(apic.tpr() >> 4);
+    result
+}
+
 /// CR8 is virtualised by the processor; the local APIC's TPR follows it.
 pub fn sync_tpr_from_guest(vcpu: &Vcpu, context: &mut Context) {
     follow_tpr(&mut vcpu.apic.lock(), context);

@@ -136,7 +136,11 @@ impl Vcpu {
         self.startup.store(page.map_or(NO_STARTUP, u32::from), Ordering::SeqCst);
     }
     /// Takes the start-up IPI that is to be acted on.
+    #[inline]
     pub fn take_startup(&self) -> Option<u8> {
+        if self.startup.load(Ordering::SeqCst) == NO_STARTUP {
+            return None;
+        }
         u8::try_from(self.startup.swap(NO_STARTUP, Ordering::SeqCst)).ok()
     }
 

@@ -56,6 +56,7 @@ pub fn pvh_entry(context: &mut Context, entry: u64, start_info: u64) {
 }
 
 /// Acts on a start-up IPI that has come since the context was held last.
+#[inline]
 pub fn settle_startup(vcpu: &Vcpu, context: &mut Context) {
     if let Some(page) = vcpu.take_startup() {
         startup_ipi(context, page);
@@ -63,6 +64,7 @@ pub fn settle_startup(vcpu: &Vcpu, context: &mut Context) {
 }
 
 /// State after a start-up IPI with this vector: real mode at `vector << 12` (APM vol. 2, 14.1.3 and 16.5).
+#[cold]
 fn startup_ipi(context: &mut Context, vector: u8) {
     let b = context.backend.as_mut();
     clear_gprs(b);

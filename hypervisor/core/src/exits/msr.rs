@@ -117,14 +117,12 @@ fn control_of(msr: u32) -> Option<Control> {
 }
 
 fn read(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, msr: u32) -> Result<u64, Fault> {
-    if (MSR_X2APIC_FIRST..=MSR_X2APIC_LAST).contains(&msr) {
-        inject::sync_tpr_from_guest(vcpu, context);
-    }
     let b = context.backend.as_ref();
     let m = &context.msrs;
     Ok(match msr {
         MSR_X2APIC_FIRST..=MSR_X2APIC_LAST => {
-            return vcpu.apic.lock().read_msr(msr, time::now()).map_err(|_| Fault);
+            let read = inject::with_apic(vcpu, context, |apic| apic.read_msr(msr, time::now()));
+            return read.map_err(|_| Fault);
         }
         MSR_APIC_BASE => vcpu.apic.lock().base_msr(),
         MSR_TSC_DEADLINE => vcpu.apic.lock().tsc_deadline(),
@@ -177,14 +175,15 @@ fn write(
 ) -> Result<(), Fault> {
     match msr {
         MSR_X2APIC_FIRST..=MSR_X2APIC_LAST => {
-            inject::sync_tpr_from_guest(vcpu, context);
-            let effect = vcpu.apic.lock().write_msr(msr, value, time::now()).map_err(|_| Fault)?;
-            inject::apic_written(vcpu, context);
+            let written = inject::with_apic(vcpu, context, |apic| apic.write_msr(msr, value, time::now()));
+            let effect = written.map_err(|_| Fault)?;
+            context.settled = false;
             apic::apply(domain, vcpu, effect);
         }
         MSR_APIC_BASE => {
-            let effect = vcpu.apic.lock().write_base(value).map_err(|_| Fault)?;
-            inject::apic_written(vcpu, context);
+            let written = inject::with_apic(vcpu, context, |apic| apic.write_base(value));
+            let effect = written.map_err(|_| Fault)?;
+            context.settled = false;
             apic::apply(domain, vcpu, effect);
         }
         MSR_TSC_DEADLINE => {
