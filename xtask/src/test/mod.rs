@@ -49,11 +49,6 @@ impl Report {
         self.filter.as_ref().is_none_or(|f| format!("{layer}/{name}").contains(f.as_str()))
     }
 
-    /// Whether the filter is there and names `layer/name`: for what runs on request.
-    fn names(&self, layer: &str, name: &str) -> bool {
-        self.filter.is_some() && self.filter.as_deref() != Some(layer) && self.wants(layer, name)
-    }
-
     /// One test's result.
     fn add(&mut self, layer: &str, name: &str, outcome: &Outcome) {
         match outcome {

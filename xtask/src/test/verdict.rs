@@ -5,12 +5,12 @@
 //! `VERDICT-PLAN name name ...`. What was announced and not judged is a CRASH; so is a guest without any verdict.
 //! `VERDICT-END` ends the machine early. When a machine crashes (stock Xen has such a promise), the next boot goes on after
 //! the verdict that was due. Options of a guest stand in its package's manifest: `[package.metadata.verdict.<binary>]` with
-//! `args`, `xen-args`, `cpus`, `memory`, `limit` (seconds). A further boot of a binary is a table of its own name with
-//! `binary`; `on-request` keeps it out of runs whose filter does not name it.
+//! `args`, `xen-args`, `cpus`, `memory`, `limit` (seconds), `icount` (time is instructions executed). A further boot of a
+//! binary is a table with a name of its own and `binary`.
 
 use super::Report;
 use crate::packages::Packages;
-use crate::qemu::{Boot, Hypervisor};
+use crate::qemu::{Boot, Hypervisor, Machine};
 use crate::scenario::{Options, Outcome};
 use crate::{image, paths, qemu, setup, shell};
 use anyhow::{Context, Result, bail};
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// One bootable guest.
 pub struct Guest {
-    /// Name of the binary.
+    /// Name of the boot: the binary's, or one of its own.
     pub name: String,
     /// Its image, made bootable for [`Hypervisor`]s as a dom0 kernel.
     pub path: PathBuf,
@@ -36,11 +36,6 @@ impl Guest {
     /// Measures instead of judging: run by `cargo xtask bench`.
     pub fn is_bench(&self) -> bool {
         self.name.starts_with("bench")
-    }
-
-    /// Runs only when it is named.
-    fn on_request(&self) -> bool {
-        self.settings["on-request"].as_bool().unwrap_or_default()
     }
 }
 
@@ -92,11 +87,7 @@ pub fn run(report: &mut Report, options: &Options, both: bool) -> Result<()> {
     let mut columns: Vec<BTreeMap<String, Outcome>> = Vec::new();
     // The filter may name the guest, not its verdicts: these are known only after the run.
     let mut guests = build()?;
-    guests.retain(|g| {
-        let asked =
-            |l: &str| if g.on_request() { report.names(l, &g.name) } else { report.wants(l, &g.name) };
-        !g.is_bench() && ["verdict", "verdict-xen"].iter().any(|l| asked(l))
-    });
+    guests.retain(|g| !g.is_bench() && ["verdict", "verdict-xen"].iter().any(|l| report.wants(l, &g.name)));
     if guests.is_empty() {
         return Ok(());
     }
@@ -208,7 +199,8 @@ fn boot_once(
     };
     let log = format!("verdict-{}-{}{place}", guest.name, options.hypervisor.name());
     let limit = Duration::from_secs(number("limit", 60) * u64::from(options.patience));
-    let mut run = options.machine(boot).start(&log, limit)?;
+    let icount = guest.settings["icount"].as_bool().unwrap_or_default();
+    let mut run = Machine { icount, ..options.machine(boot) }.start(&log, limit)?;
     let mut planned: Vec<String> = Vec::new();
     let end = loop {
         let line = match run.line() {

@@ -1,7 +1,7 @@
 //! Verdict guests: each test proves one promise of the Xen ABI. One file per theme in [`tests`], one function per promise.
 //!
-//! Command line: `tests=all` or `tests=name,name` (a name may be a beginning of names), `after=name` for what follows that
-//! one, `calls=N seed=S` for the random calls of the isolation tests, `bench` for the figures of [`bench`],
+//! Command line: `tests=all` or `tests=name,name` (a name may be a beginning of names), `except=name,name` for all but
+//! these (whole names), `after=name` for what follows that one, `calls=N seed=S` for the random calls of the isolation tests, `bench` for the figures of [`bench`],
 //! `bench=name,name` for some of its parts.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -33,6 +33,8 @@ pub fn main(command_line: &str) {
     } else {
         let wanted = word("tests=").unwrap_or("all");
         let mut chosen: Vec<Test> = all.into_iter().filter(|t| is_wanted(t, wanted)).collect();
+        let except = word("except=").unwrap_or("");
+        chosen.retain(|t| !except.split(',').any(|name| is_named(t, name)));
         if let Some(at) = word("after=").and_then(|name| chosen.iter().position(|t| is_named(t, name))) {
             chosen.drain(..=at);
         }
