@@ -43,7 +43,7 @@ pub fn make(options: &Options, scenario: &str, output: &Path) -> Result<()> {
     };
     copy(&options.image(&packages)?, "hypervisor")?;
     copy(&packages.kernel(false)?, "vmlinuz")?;
-    copy(&initramfs::dom0(&packages, &[])?, "initrd.cpio")?;
+    copy(&initramfs::dom0(&packages, &options.extra(&[])?)?, "initrd.cpio")?;
     // Reading from a CD costs more than unpacking.
     shell::quiet(shell::command("gzip").args(["-1", "-f", "-n"]).arg(boot.join("initrd.cpio")))?;
     let config = grub_config(&options.hypervisor_args(), &options.dom0_kernel_args(scenario));

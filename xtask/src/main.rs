@@ -22,6 +22,7 @@ mod run;
 mod scenario;
 mod setup;
 mod shell;
+mod store;
 mod symbols;
 mod test;
 

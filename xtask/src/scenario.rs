@@ -2,6 +2,7 @@
 
 use crate::packages::{Kernel, Packages};
 use crate::qemu::{Boot, Hypervisor, Machine};
+use crate::store::{self, Store};
 use crate::{guest, image, initramfs, qemu, setup};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ pub struct Options {
     /// `radon`, or `xen`: the same scenario on stock Xen, the control
     #[arg(long, value_enum, default_value_t = Hypervisor::Radon)]
     pub hypervisor: Hypervisor,
+    /// `xenstored` (Debian's), or `radon`: our own store in dom0
+    #[arg(long, value_enum, default_value_t = Store::Xenstored)]
+    pub store: Store,
     /// Boot this hypervisor image instead of building one
     #[arg(long, value_name = "PATH")]
     pub image: Option<PathBuf>,
@@ -77,8 +81,9 @@ impl Options {
     pub fn dom0_kernel_args(&self, scenario: &str) -> String {
         format!(
             "console=hvc0 earlyprintk=xen rdinit=/init panic=1 radon.scenario={scenario} radon.hypervisor={} \
-             radon.guest_cpus={} radon.guest_memory={} radon.patience={} {}",
+             radon.store={} radon.guest_cpus={} radon.guest_memory={} radon.patience={} {}",
             self.hypervisor.name(),
+            self.store.name(),
             self.guest_cpus,
             self.guest_memory,
             self.patience,
@@ -94,7 +99,7 @@ impl Options {
         self.check_control()?;
         let packages = Packages::with_kernel(self.kernel)?;
         let kernel = self.image(&packages)?;
-        let mut extra = extra.to_vec();
+        let mut extra = self.extra(extra)?;
         if scenario.split(',').any(|s| s == "i386") {
             extra.extend(guest::i386()?);
         }
@@ -116,6 +121,15 @@ impl Options {
             Some(why) => bail!("{why}"),
             None => Ok(()),
         }
+    }
+
+    /// Files for dom0 besides the usual ones: `extra`, and what these options ask for.
+    pub fn extra(&self, extra: &[(String, Vec<u8>)]) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut all = extra.to_vec();
+        if self.store == Store::Radon {
+            all.push((store::PATH.into(), std::fs::read(store::build()?)?));
+        }
+        Ok(all)
     }
 
     /// The hypervisor to boot.

@@ -19,6 +19,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/share/ovmf/OVMF.fd", "ovmf"),
     // The ABI crate is compared with these headers by its tests.
     ("/usr/include/xen/xen.h", "libxen-dev"),
+    // The store is tested with them.
+    ("xenstore-read", "xenstore-utils"),
 ];
 
 /// The target the hypervisor and the verdict guests are built for.
@@ -27,7 +29,7 @@ pub const TARGET: &str = "x86_64-unknown-none";
 /// Installs what is missing; quick and silent when all is there.
 pub fn run() -> Result<()> {
     packages()?;
-    rust_target()
+    rust_target(TARGET)
 }
 
 fn present(tool: &str) -> bool {
@@ -77,13 +79,14 @@ fn as_root(args: &[&str]) -> Result<()> {
     shell::quiet(command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q").args(args))
 }
 
-fn rust_target() -> Result<()> {
+/// Has Rust's libraries for a target.
+pub fn rust_target(target: &str) -> Result<()> {
     let sysroot = shell::output(shell::command("rustc").args(["--print", "sysroot"]))?;
-    if Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).exists() {
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).exists() {
         return Ok(());
     }
-    println!("setup: rustup target add {TARGET}");
-    shell::quiet(shell::command("rustup").args(["target", "add", TARGET])).context(
-        "Rust's bare-metal target is missing; cure: install Rust through rustup, with network access",
-    )
+    println!("setup: rustup target add {target}");
+    shell::quiet(shell::command("rustup").args(["target", "add", target])).with_context(|| {
+        format!("Rust's libraries for {target}; cure: install Rust through rustup, with network access")
+    })
 }

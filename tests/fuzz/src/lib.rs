@@ -11,6 +11,7 @@ pub mod hypercall;
 pub mod mmio;
 pub mod pci;
 pub mod policy;
+pub mod store;
 pub mod symbols;
 pub mod vapic;
 pub mod walk;
@@ -36,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     ("cmdline", boot::command_line),
     ("vpci", pci::run),
     ("policy", policy::run),
+    ("store", store::run),
+    ("store_records", store::records),
     ("vapic", vapic::run),
     ("mmio", mmio::run),
     ("walk", walk::run),

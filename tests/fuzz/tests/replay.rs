@@ -80,5 +80,5 @@ macro_rules! replays {
         }
     };
 }
-replays! { hypercall decode_length decode_memory evtchn grant bootproto acpi kernel cmdline vpci policy
+replays! { hypercall decode_length decode_memory evtchn grant bootproto acpi kernel cmdline vpci policy store store_records
 vapic mmio walk symbols }

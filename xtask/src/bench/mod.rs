@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use table::{Figures, Wanted};
 
+mod store;
 mod table;
 
 /// Arguments of `bench`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    /// What to compare
+    #[arg(value_enum, default_value_t = What::Hypervisor)]
+    what: What,
     /// Only the paths measured by bare guests, without booting Linux
     #[arg(long)]
     paths_only: bool,
@@ -27,8 +31,20 @@ pub struct Args {
     options: Options,
 }
 
+/// What is compared with its counterpart in C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Radon and stock Xen, in instructions, in an emulated machine.
+    Hypervisor,
+    /// Our store and Debian's xenstored, over their sockets on this host.
+    Store,
+}
+
 /// Measures both and prints the table. An error if a figure is missing; not if a target is missed.
 pub fn run(args: &Args) -> Result<()> {
+    if args.what == What::Store {
+        return store::run();
+    }
     setup::run()?;
     let packages = Packages::fetch()?;
     let guests = verdict::build()?;
@@ -171,7 +187,7 @@ fn whole(
         args: options.hypervisor_args(),
         modules: vec![
             (kernel, options.dom0_kernel_args(scenario)),
-            (initramfs::dom0(packages, &extra)?, String::new()),
+            (initramfs::dom0(packages, &options.extra(&extra)?)?, String::new()),
         ],
     };
     let mut machine = Machine { icount: true, ..options.machine(boot) };

@@ -1,6 +1,7 @@
 //! The boots of whole systems: machines of several shapes, and what runs on them.
 
 use crate::packages::Kernel;
+use crate::store::Store;
 
 /// One boot.
 pub struct Boot {
@@ -16,6 +17,8 @@ pub struct Boot {
     pub medium: Medium,
     /// Linux in dom0 and guests.
     pub kernel: Kernel,
+    /// The store in dom0, if not the one that was asked for.
+    pub store: Store,
     /// Further arguments of the hypervisor.
     pub xen_args: &'static str,
     /// Further arguments of dom0's kernel.
@@ -49,6 +52,7 @@ const PLAIN: Boot = Boot {
     scenarios: &[],
     medium: Medium::Direct,
     kernel: Kernel::Own,
+    store: Store::Xenstored,
     xen_args: "",
     dom0_args: "",
     qemu: &[],
@@ -62,6 +66,14 @@ pub const BOOTS: &[Boot] = &[
         cpus: 2,
         dom0_cpus: 2,
         scenarios: &["first-light", "host", "resources", "block", "network", "smp", "pools"],
+        ..PLAIN
+    },
+    Boot {
+        name: "store",
+        cpus: 2,
+        dom0_cpus: 2,
+        scenarios: &["first-light", "store", "block", "network"],
+        store: Store::Radon,
         ..PLAIN
     },
     Boot { name: "lifecycle", scenarios: &["lifecycle"], ..PLAIN },

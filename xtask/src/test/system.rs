@@ -3,6 +3,7 @@
 use super::boots::{BOOTS, Boot, Medium, ON_REQUEST};
 use super::{Report, devices};
 use crate::scenario::{self, Event, Options, Outcome};
+use crate::store::Store;
 use crate::{iso, paths, qemu};
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ fn one(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Results> {
         cpus: boot.cpus,
         dom0_cpus: Some(boot.dom0_cpus),
         guest_cpus: boot.guest_cpus,
+        store: if boot.store == Store::Radon { boot.store } else { options.store },
         xen_args: join(&options.xen_args, boot.xen_args),
         dom0_args: join(&options.dom0_args, boot.dom0_args),
         qemu_args: boot.qemu.iter().map(|a| (*a).to_owned()).chain(options.qemu_args.clone()).collect(),

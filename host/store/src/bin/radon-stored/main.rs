@@ -21,3 +21,11 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_makes_sense() {
+        <super::Options as clap::CommandFactory>::command().debug_assert();
+    }
+}

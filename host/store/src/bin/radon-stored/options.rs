@@ -9,11 +9,14 @@ use std::path::PathBuf;
 /// Takes the place of xenstored. Goes to the background when it is ready, unless told otherwise. After a kill it goes
 /// on from its journal; `--live-update` replaces a running one without a gap.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "radon-stored", version, disable_help_flag = true)]
+#[command(name = "radon-stored", version, disable_help_flag = true, disable_version_flag = true)]
 pub struct Options {
     /// Print help
     #[arg(short = 'H', long, short_alias = 'h', action = clap::ArgAction::Help)]
     help: Option<bool>,
+    /// Print version
+    #[arg(long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     /// Do not connect to Xen: serve the socket only
     #[arg(short = 'D', long)]
     pub no_domain_init: bool,
