@@ -41,7 +41,7 @@ pub enum Medium {
 }
 
 /// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
-pub const ON_REQUEST: &[&str] = &["many", "4cpu"];
+pub const ON_REQUEST: &[&str] = &["store", "many", "4cpu"];
 
 /// What most boots are.
 const PLAIN: Boot = Boot {
