@@ -22,7 +22,7 @@ pub struct Args {
     /// How long to try each
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Add inputs that reach something new to `tests/fuzz/corpus`, at most this many per target, the shortest first
+    /// Add inputs that reach something new to `tests/fuzz/corpus`, at most this many per target, of all sizes
     #[arg(long, default_value_t = 0)]
     keep: usize,
 }
@@ -99,7 +99,7 @@ fn cargo_home() -> PathBuf {
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home).unwrap_or_default()
 }
 
-/// Of the inputs found: those that reach what the committed ones do not, the shortest of them.
+/// Of the inputs found: some of those that reach what the committed ones do not.
 fn keep(name: &str, work: &Path, most: usize) -> Result<()> {
     let merged = paths::target().join("fuzz-merged").join(name);
     let _ = std::fs::remove_dir_all(&merged);
@@ -109,7 +109,7 @@ fn keep(name: &str, work: &Path, most: usize) -> Result<()> {
         std::fs::copy(old.path(), merged.join(old.file_name()))?;
     }
     let mut cargo = libfuzzer(name, &[&merged, work]);
-    cargo.args(["-merge=1", "-verbosity=0"]);
+    cargo.args(["-set_cover_merge=1", "-verbosity=0"]);
     shell::within(BUILD, &cargo, shell::quiet)?;
     let mut new = Vec::new();
     for entry in std::fs::read_dir(&merged)? {
@@ -118,8 +118,10 @@ fn keep(name: &str, work: &Path, most: usize) -> Result<()> {
             new.push((path.metadata()?.len(), path));
         }
     }
+    // Of all sizes: the short ones are quick, the long ones reach what is deep.
     new.sort();
-    new.truncate(most);
+    let step = new.len().div_ceil(most).max(1);
+    let new: Vec<_> = new.into_iter().step_by(step).collect();
     for (_, path) in &new {
         let Some(file) = path.file_name() else { bail!("{} has no name", path.display()) };
         std::fs::copy(path, committed(name).join(file))?;

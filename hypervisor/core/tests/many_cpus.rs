@@ -27,7 +27,7 @@ use random::world::{GUESTS, LARGE_GFN, RUNNING, SMALL_PAGES, WRITABLE, World, bu
 use random::{calls, world};
 use xen_abi::domctl as d;
 
-const CPUS: u32 = 3;
+const CPUS: u32 = 4;
 /// The toolstack is none of the machine's CPUs.
 const OUTSIDE: CpuId = CpuId::new(200);
 /// Pages in which guests keep what they pass to hypercalls: the toolstack gives them back.
@@ -281,6 +281,31 @@ fn inspect(world: &World) {
     all.iter().for_each(run::unpause_domain);
 }
 
+/// Each vCPU that may run gets its turn.
+fn everybody_gets_on() {
+    let end = Instant::now() + LOST;
+    let mut waiting = Vec::new();
+    for domain in domains::all() {
+        for v in domain.vcpus() {
+            waiting.push((domain.clone(), v.clone(), ran(v)));
+        }
+    }
+    while !waiting.is_empty() {
+        sim::set_now(clock());
+        waiting.retain(|(domain, v, before)| {
+            v.runnable(domain) && v.running_on().is_none() && ran(v) == *before
+        });
+        let left: Vec<_> = waiting.iter().map(|(d, v, _)| (d.id, v.id)).collect();
+        assert!(Instant::now() < end, "could run, but nobody runs them: {left:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// How long it has been running.
+fn ran(v: &Vcpu) -> u64 {
+    v.runstate.lock().at(clock()).2[0]
+}
+
 fn is_stuck(domain: &Domain, v: &Vcpu) -> bool {
     let waiting = || v.context.try_lock().is_some_and(|c| inject::deliverable(domain, v, &c));
     domain.may_run() && v.is_up() && v.is_blocked() && v.running_on().is_none() && waiting()
@@ -324,6 +349,9 @@ fn guests_on_many_cpus() {
             }
             drop(sim::take_kicks());
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if cpus.iter().all(|c| !c.is_finished()) {
+            everybody_gets_on();
         }
         STOP.store(true, SeqCst);
         cpus.into_iter().any(|c| c.join().is_err())

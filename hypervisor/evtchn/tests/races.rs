@@ -9,7 +9,7 @@ use common::*;
 use radon_evtchn::Layout;
 
 const PORTS: u32 = 5;
-const ROUNDS: u32 = if cfg!(miri) { 25 } else { 4_000 };
+const ROUNDS: u32 = if cfg!(miri) { 8 } else { 4_000 };
 
 /// What the guest's CPU shares with the others.
 struct Guest {

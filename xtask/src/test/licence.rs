@@ -20,12 +20,15 @@ const ACCEPTED: &[&str] = &[
     "MIT-0",
     "Apache-2.0 WITH LLVM-exception",
     "BSL-1.0",
+    "NCSA",
 ];
 
 /// Checks every package of the workspace's dependency graph, and of the test guests'.
 pub fn gate() -> Result<()> {
     let mut refused = Vec::new();
-    for manifest in ["Cargo.toml", "tests/guests/Cargo.toml", "tests/fuzz/Cargo.toml"] {
+    for manifest in
+        ["Cargo.toml", "tests/guests/Cargo.toml", "tests/fuzz/Cargo.toml", "tests/fuzz/fuzz/Cargo.toml"]
+    {
         let manifest = paths::root().join(manifest);
         if !manifest.exists() {
             continue;

@@ -24,22 +24,23 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "locks", target: &["-p", "radon-hw", "--lib"], tests: &["lock::"], seeds: 4 },
     Suite { name: "memory", target: &["-p", "radon-hw", "--lib"], tests: &["mem::"], seeds: 1 },
-    Suite { name: "frames", target: &["-p", "radon-frames", "--test", "races"], tests: &[], seeds: 4 },
     Suite { name: "events", target: &["-p", "radon-evtchn", "--test", "races"], tests: &[], seeds: 4 },
-    Suite { name: "addresses", target: &["-p", "radon-addr", "--lib"], tests: &[], seeds: 1 },
-    Suite { name: "fifo", target: &["-p", "radon-evtchn", "--lib"], tests: &[], seeds: 1 },
-    Suite { name: "guest-walk", target: &["-p", "radon-p2m", "--lib"], tests: &["guest_walk"], seeds: 1 },
     Suite {
-        name: "boot",
-        target: &["-p", "radon-bootproto", "-p", "radon-cmdline", "--lib"],
-        tests: &[],
+        name: "fifo-events",
+        target: &["-p", "radon-evtchn", "--test", "fifo_guest"],
+        tests: &["concurrent_consumer"],
         seeds: 1,
     },
+    Suite { name: "fifo", target: &["-p", "radon-evtchn", "--lib"], tests: &[], seeds: 1 },
+    Suite { name: "addresses", target: &["-p", "radon-addr", "--lib"], tests: &[], seeds: 1 },
+    Suite { name: "guest-walk", target: &["-p", "radon-p2m", "--lib"], tests: &["guest_walk"], seeds: 1 },
+    Suite { name: "boot-loader", target: &["-p", "radon-bootproto", "--lib"], tests: &[], seeds: 1 },
+    Suite { name: "command-line", target: &["-p", "radon-cmdline", "--lib"], tests: &[], seeds: 1 },
 ];
 
 /// Runs all suites.
 pub fn run(report: &mut Report) {
-    if report.filter.is_none() || !SUITES.iter().any(|s| report.wants("miri", s.name)) {
+    if !SUITES.iter().any(|s| report.wants("miri", s.name)) {
         return;
     }
     let ready = nightly::require(&["miri", "rust-src", "rustc"]);

@@ -6,10 +6,11 @@ use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-const LEAF_BITS: u32 = 15;
-const TOP_BITS: u32 = 14;
+/// Small under Miri, which would spend its time on making tables.
+const LEAF_BITS: u32 = if cfg!(miri) { 6 } else { 15 };
+const TOP_BITS: u32 = if cfg!(miri) { 10 } else { 14 };
 /// Frames handed out by `fresh` start here (1 TiB); the table ends at 2 TiB.
-static NEXT_FRESH: AtomicU64 = AtomicU64::new(1 << 28);
+static NEXT_FRESH: AtomicU64 = AtomicU64::new(1 << (LEAF_BITS + TOP_BITS - 1));
 
 /// Entry of the table: no RAM here.
 const ABSENT: usize = 0;
