@@ -36,7 +36,7 @@ fn call(domain: &Arc<Domain>, number: u32, args: [u64; 6]) -> Result<i64, Errno>
     let vcpu = domain.vcpu(VcpuId::new(0)).unwrap().clone();
     let context = &mut *vcpu.context.lock();
     let space = AddressSpace::of(context);
-    let deadline = Ns::new(u64::MAX);
+    let deadline = Ns::new(u64::MAX).into();
     let mut caller =
         Caller { domain, vcpu: &vcpu, context, space: space.into(), width: Width::Long, deadline };
     match hypercall::call(&mut caller, number.into(), args)? {
