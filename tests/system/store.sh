@@ -47,10 +47,8 @@ if ours; then
     check restart /usr/lib/radon/radon-stored --pid-file /run/xen/xenstored.pid
     check restart-check xenstore-control check
     expect restart-state "the guest's node is gone" xenstore-exists /local/domain/$(xl domid store1)
-    if ! kill -0 $(cat /run/xen/xenconsoled.pid) 2> /dev/null || true; then
-        kill $(cat /run/xen/xenconsoled.pid) 2> /dev/null
-        /usr/lib/xen-4.17/bin/xenconsoled --log=guest --log-dir=/var/log/xen/console --pid-file=/run/xen/xenconsoled.pid
-    fi
+    kill $(cat /run/xen/xenconsoled.pid) 2> /dev/null
+    /usr/lib/xen-4.17/bin/xenconsoled --log=guest --log-dir=/var/log/xen/console --pid-file=/run/xen/xenconsoled.pid
     check shutdown-after-kill xl shutdown -w store1
     xl destroy store1 2> /dev/null
     expect destroyed-after-kill "the domain is left over" waitfor 60 gone store1
