@@ -11,7 +11,28 @@ use std::time::{Duration, Instant};
 
 /// Runs it.
 pub fn run(report: &mut Report, options: &Options) {
+    report.run("system-interactive", "no-emulator-has-a-cause", || {
+        headless_fails(&["--qemu", "/nonexistent/qemu"], &["cannot start /nonexistent/qemu", "--qemu PATH"])
+    });
+    report.run("system-interactive", "dead-machine-has-a-cause", || {
+        let image = paths::target().join("no-hypervisor");
+        std::fs::write(&image, "not an image")?;
+        let qemu = options.qemu.to_string_lossy();
+        let args = ["--qemu", &qemu, "--image", &image.to_string_lossy()];
+        headless_fails(&args, &["the machine stopped before dom0 powered it off", "serial log"])
+    });
     report.run("system-interactive", "console-and-back", || session(options));
+}
+
+/// `run --headless` with these arguments ends with an error that says `causes`.
+fn headless_fails(args: &[&str], causes: &[&str]) -> Result<()> {
+    let output = Command::new(std::env::current_exe()?).args(["run", "--headless"]).args(args).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success(), "it ended with success");
+    for cause in causes {
+        ensure!(said.contains(cause), "it does not say \"{cause}\": {said}");
+    }
+    Ok(())
 }
 
 /// A program on a terminal of its own.
