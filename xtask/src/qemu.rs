@@ -1,7 +1,7 @@
 //! The emulated server: QEMU's command line, and a watched run of it.
 
 use crate::{paths, shell};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -156,6 +156,13 @@ impl Machine {
 
     /// Starts the machine; its whole serial output also goes to `target/logs/<log>.log`.
     pub fn start(&self, log: &str, limit: Duration) -> Result<Run> {
+        let start = || format!("cannot start {}", self.qemu.display());
+        let exists = if self.qemu.components().count() > 1 {
+            self.qemu.is_file()
+        } else {
+            shell::which(&self.qemu.to_string_lossy()).is_some()
+        };
+        ensure!(exists, "{}; cure: `cargo xtask setup`, or --qemu PATH", start());
         let mut command = self.command();
         let path = paths::logs().join(format!("{log}.log"));
         std::fs::create_dir_all(paths::logs())?;
@@ -166,9 +173,7 @@ impl Machine {
             .stdout(Stdio::piped())
             .stderr(file.try_clone()?)
             .spawn()
-            .with_context(|| {
-                format!("cannot start {}; cure: `cargo xtask setup`, or --qemu PATH", self.qemu.display())
-            })?;
+            .with_context(start)?;
         let mut serial = child.stdout.take().context("the emulator has no standard output")?;
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
@@ -300,7 +305,15 @@ impl Run {
 
     /// The last serial lines and where the whole log is: the end of every error message.
     pub fn last_words(&self) -> String {
-        let tail: Vec<_> = self.tail.iter().map(|l| format!("    {l}")).collect();
+        let mut tail: Vec<_> = self.tail.iter().map(|l| format!("    {l}")).collect();
+        if tail.is_empty() {
+            // Nothing came from the machine: what the emulator itself said, behind its command line.
+            let log = std::fs::read_to_string(&self.path).unwrap_or_default();
+            let said =
+                log.lines().filter(|l| !l.starts_with('#') && !l.contains("warning: TCG doesn't support"));
+            tail = said.map(|l| format!("    {l}")).collect();
+            tail.drain(..tail.len().saturating_sub(8));
+        }
         format!("the serial log ({}) ends:\n{}", self.path.display(), tail.join("\n"))
     }
 

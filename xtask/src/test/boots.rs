@@ -41,7 +41,7 @@ pub enum Medium {
 }
 
 /// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
-pub const ON_REQUEST: &[&str] = &["store", "many", "4cpu"];
+pub const ON_REQUEST: &[&str] = &["store", "many", "4cpu", "dump-core"];
 
 /// What most boots are.
 const PLAIN: Boot = Boot {
@@ -102,6 +102,8 @@ pub const BOOTS: &[Boot] = &[
         qemu: &["-cpu", "EPYC,+svm,+npt,-rdtscp,-monitor,-cx16"],
         ..PLAIN
     },
+    // Minutes: libxc asks for each of 983040 frames, and nearly all of the time is Linux's in dom0.
+    Boot { name: "dump-core", scenarios: &["dump-core"], ..PLAIN },
     Boot {
         name: "devices",
         cpus: 2,

@@ -19,7 +19,7 @@ pub fn run(report: &mut Report, options: &Options) {
         std::fs::write(&image, "not an image")?;
         let qemu = options.qemu.to_string_lossy();
         let args = ["--qemu", &qemu, "--image", &image.to_string_lossy()];
-        headless_fails(&args, &["the machine stopped before dom0 powered it off", "serial log"])
+        headless_fails(&args, &["the machine stopped before dom0 powered it off", "serial log", "    qemu"])
     });
     report.run("system-interactive", "console-and-back", || session(options));
 }
