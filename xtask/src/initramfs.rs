@@ -30,6 +30,7 @@ const PROGRAMS: &[&str] = &[
 const XEN_PROGRAMS: &[&str] = &[
     "xl",
     "xenstored",
+    "xenstore-control",
     "xenconsoled",
     "xenconsole",
     "xen-init-dom0",
