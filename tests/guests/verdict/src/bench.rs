@@ -61,14 +61,22 @@ fn tsc_cost() -> u64 {
     (cpu::tsc() - start) / 17
 }
 
-/// Mean ticks of `f` over `rounds`.
+/// Ticks of `f`: the median of the means of some batches. What happens once in a while (a turn of the scheduler, output) falls
+/// into one batch and does not count as the operation's.
 fn mean<R>(rounds: u64, mut f: impl FnMut() -> R) -> u64 {
+    const BATCHES: u64 = 9;
     black_box(f());
-    let start = cpu::tsc();
-    for _ in 0..rounds {
-        black_box(f());
+    let each = rounds.div_ceil(BATCHES);
+    let mut batches = [0; BATCHES as usize];
+    for batch in &mut batches {
+        let start = cpu::tsc();
+        for _ in 0..each {
+            black_box(f());
+        }
+        *batch = (cpu::tsc() - start).saturating_sub(tsc_cost()) / each;
     }
-    (cpu::tsc() - start).saturating_sub(tsc_cost()) / rounds
+    batches.sort_unstable();
+    batches[batches.len() / 2]
 }
 
 fn measure<R>(name: &str, f: impl FnMut() -> R) {
