@@ -1,7 +1,8 @@
 //! Verdict guests: each test proves one promise of the Xen ABI. One file per theme in [`tests`], one function per promise.
 //!
 //! Command line: `tests=all` or `tests=name,name` (a name may be a beginning of names), `except=name,name` for all but
-//! these (whole names), `after=name` for what follows that one, `calls=N seed=S` for the random calls of the isolation tests, `bench` for the figures of [`bench`],
+//! these (whole names), `after=name` for what follows that one, `two-cpus` for the tests of a machine with two CPUs,
+//! `calls=N seed=S` for the random calls of the isolation tests, `bench` for the figures of [`bench`],
 //! `bench=name,name` for some of its parts.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,7 +22,7 @@ use harness::{Test, boot, domain, hypercall, mailbox, say, time, verdict};
 pub fn main(command_line: &str) {
     options::parse(command_line);
     let word = |key: &str| command_line.split_whitespace().find_map(|w| w.strip_prefix(key));
-    let all = tests::all();
+    let all = if word("two-cpus").is_some() { tests::on_two_cpus() } else { tests::all() };
     if let Some(name) = word("test=") {
         child(all.iter().find(|t| is_named(t, name)));
     } else if word("serve").is_some() {

@@ -38,7 +38,7 @@ pub fn settled_free_pages() -> Result<u64, Errno> {
 }
 
 /// Waits until as many pages are free as before (a domain's last pages may go a little later).
-fn all_free(before: u64) -> Verdict {
+pub fn all_free(before: u64) -> Verdict {
     ensure!(
         time::wait(2000, || free_pages().is_ok_and(|f| f == before)),
         "{} pages free, {before} before",

@@ -9,6 +9,7 @@ mod fifo;
 mod grants;
 mod hypercalls;
 mod isolation;
+mod many;
 mod memory;
 mod processor;
 mod sched;
@@ -51,4 +52,9 @@ pub fn all() -> Vec<Test> {
         isolation::TESTS,
     ]
     .concat()
+}
+
+/// Those for a machine with two CPUs.
+pub fn on_two_cpus() -> Vec<Test> {
+    many::TESTS.to_vec()
 }

@@ -17,11 +17,11 @@ tests! {
 const WORST_NS: u64 = 8_000_000;
 const MEDIAN_NS: u64 = 3_000_000;
 
-fn counter() -> Result<Child, Outcome> {
+pub fn counter() -> Result<Child, Outcome> {
     Child::with(&Config { entry: Entry::Count.address(), ..Config::default() }, "")
 }
 
-fn set(child: &Child, weight: u16, cap: u16) -> Verdict {
+pub fn set(child: &Child, weight: u16, cap: u16) -> Verdict {
     let mut op = DomctlSchedulerOp {
         sched_id: XEN_SCHEDULER_CREDIT2,
         cmd: XEN_DOMCTL_SCHEDOP_PUTINFO,
@@ -33,7 +33,7 @@ fn set(child: &Child, weight: u16, cap: u16) -> Verdict {
 }
 
 /// How far each counter goes in `ms` milliseconds.
-fn measure<const N: usize>(children: &[Child; N], ms: u64) -> [u64; N] {
+pub fn measure<const N: usize>(children: &[Child; N], ms: u64) -> [u64; N] {
     let now = || children.each_ref().map(|c| c.mailbox.get::<u32>(DATA));
     let before = now();
     time::sleep_ms(ms);
@@ -42,7 +42,7 @@ fn measure<const N: usize>(children: &[Child; N], ms: u64) -> [u64; N] {
 }
 
 /// Whether shares are as `weights` within `percent` of the whole.
-fn shares_fit<const N: usize>(shares: &[u64; N], weights: [u64; N], percent: u64) -> Verdict {
+pub fn shares_fit<const N: usize>(shares: &[u64; N], weights: [u64; N], percent: u64) -> Verdict {
     let (sum, total) = (shares.iter().sum::<u64>(), weights.iter().sum::<u64>());
     ensure!(sum > 0, "nobody ran");
     for (share, weight) in shares.iter().zip(weights) {
