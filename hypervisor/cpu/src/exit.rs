@@ -62,6 +62,8 @@ pub enum Exit {
     DebugRegister,
     /// The control structure was refused by the processor.
     Invalid,
+    /// The processor has put its own state where the guest's belongs: the guest cannot go on.
+    HostState,
 }
 
 /// An I/O-port access.

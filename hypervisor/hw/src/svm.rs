@@ -102,12 +102,27 @@ pub fn run(vmcb: Maddr, regs: &mut GuestRegs) {
     }
 }
 
+/// Where the hypervisor goes on after an exit: as a guest's RIP, together with the hypervisor's CR3, it shows that the processor
+/// has put its own state into the control block.
+#[inline]
+pub fn after_vmrun() -> u64 {
+    #[cfg(target_os = "none")]
+    {
+        asm::radon_svm_after_vmrun as *const () as u64
+    }
+    #[cfg(not(target_os = "none"))]
+    {
+        u64::MAX
+    }
+}
+
 #[cfg(target_os = "none")]
 mod asm {
     use super::GuestRegs;
     use core::mem::offset_of;
 
     unsafe extern "C" {
+        pub fn radon_svm_after_vmrun();
         pub fn radon_svm_run(vmcb: u64, host_vmcb: u64, regs: *mut GuestRegs);
     }
 
@@ -149,6 +164,8 @@ mod asm {
         "mov rdx, [rdx + {RDX}]",
         "sti",
         "vmrun rax",
+        ".global radon_svm_after_vmrun",
+        "radon_svm_after_vmrun:",
         "cli",
         "vmsave rax",
         "mov rax, [rsp]",

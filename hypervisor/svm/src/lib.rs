@@ -54,6 +54,8 @@ pub struct SvmVcpu {
     asid: Asid,
     machine: Machine,
     debug: debug::Addresses,
+    /// RIP at the last entry, for the log.
+    entered_at: u64,
 }
 
 /// Control block offsets of segment registers.
@@ -142,8 +144,34 @@ impl SvmVcpu {
             regs: GuestRegs::default(),
             asid: Asid::default(),
             machine,
+            entered_at: 0,
             debug: Default::default(),
         })
+    }
+
+    /// The control block holds the processor's own state in place of the guest's (`docs/decisions/0008-qemu-vmexit.md`).
+    #[cold]
+    fn host_state(&self) -> Exit {
+        let v = &self.vmcb;
+        radon_hw::error!(
+            "host state in control block {:x} on pCPU {}: exit {:x} {:x} {:x}, entered at {:x}",
+            v.maddr(),
+            radon_hw::cpu::this().raw(),
+            v.exit_code(),
+            v.exit_info1(),
+            v.exit_info2(),
+            self.entered_at
+        );
+        radon_hw::error!(
+            "  rax {:x} rsp {:x} virtual interrupt {:x} shadow {:x} event {:x} interrupted {:x}",
+            v.rax(),
+            v.rsp(),
+            v.vintr(),
+            v.interrupt_shadow(),
+            v.event_inject(),
+            v.exit_int_info()
+        );
+        Exit::HostState
     }
 
     /// The frame of the VMCB, to be freed by its owner after the vCPU is gone.
@@ -159,8 +187,12 @@ impl SvmVcpu {
             self.vmcb.set_asid(self.asid.id());
         }
         self.vmcb.set_tlb_control(u8::from(taken == Taken::FlushAll));
+        self.entered_at = self.vmcb.rip();
         radon_hw::svm::run(self.vmcb.maddr(), &mut self.regs);
         self.vmcb.mark_clean();
+        if self.vmcb.rip() == radon_hw::svm::after_vmrun() && self.vmcb.cr3() == radon_hw::cr::read_cr3() {
+            return self.host_state();
+        }
         // The processor clears EVENTINJ's valid bit only when the event was delivered; it was, or it is reported back.
         exitcode::decode(exitcode::Raw {
             code: self.vmcb.exit_code(),

@@ -54,8 +54,8 @@ fn emulator_fault(results: &Results) -> bool {
     results.iter().any(|(_, o)| matches!(o, Outcome::Fail(why) if why.contains(FAULT)))
 }
 
-/// What the hypervisor logs when a nested fault arrives with the host's own state in the control block.
-const FAULT: &str = "page table outside its memory";
+/// What the hypervisor logs when it finds the processor's own state in the control block.
+const FAULT: &str = "host state in control block";
 
 /// Two lists of arguments; the second last, because of a text behind `--`.
 fn join(one: &str, two: &str) -> String {

@@ -48,6 +48,7 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, exi
         Exit::Exception { vector, code, address } => exception(domain, vcpu, context, vector, code, address),
         Exit::Shutdown => shutdown::crash(domain, vcpu, context, "triple fault"),
         Exit::Invalid => shutdown::crash(domain, vcpu, context, "invalid guest state"),
+        Exit::HostState => shutdown::crash(domain, vcpu, context, "its state was lost by the processor"),
         Exit::Other(code) => {
             radon_hw::guest!("{} unexpected exit {code:#x}", domain.id);
             shutdown::crash(domain, vcpu, context, "unexpected exit");

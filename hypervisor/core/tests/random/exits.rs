@@ -123,6 +123,7 @@ fn kind(s: &mut Source<'_>) -> Exit {
         13 => s.pick(&[
             Exit::Shutdown,
             Exit::Invalid,
+            Exit::HostState,
             Exit::InterruptWindow,
             Exit::Interrupt,
             Exit::Other(0x7f),
@@ -139,7 +140,10 @@ fn kind(s: &mut Source<'_>) -> Exit {
 /// One random exit.
 pub fn any(s: &mut Source<'_>, domain: &Arc<Domain>) {
     let mut exit = kind(s);
-    let fatal = matches!(exit, Exit::Shutdown | Exit::Invalid | Exit::Other(_) | Exit::Cr(_) | Exit::Hlt);
+    let fatal = matches!(
+        exit,
+        Exit::Shutdown | Exit::Invalid | Exit::HostState | Exit::Other(_) | Exit::Cr(_) | Exit::Hlt
+    );
     if domain.privileged() && fatal {
         exit = Exit::Cpuid;
     }

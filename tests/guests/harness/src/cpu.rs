@@ -133,6 +133,12 @@ pub fn pause() {
     core::hint::spin_loop();
 }
 
+/// Adds one, with a lock, to the word that begins two bytes before the end of the page's first cache line.
+pub fn split_lock_add(page: crate::Page) {
+    // SAFETY: the word lies within a page of this guest that nobody has a reference to.
+    unsafe { asm!("lock add dword ptr [{}], 1", in(reg) page.at(62), options(nostack)) };
+}
+
 /// An undefined instruction.
 pub fn undefined() {
     // SAFETY: raises #UD.

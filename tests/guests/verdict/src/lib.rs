@@ -24,7 +24,7 @@ pub fn main(command_line: &str) {
     let word = |key: &str| command_line.split_whitespace().find_map(|w| w.strip_prefix(key));
     let all = if word("two-cpus").is_some() { tests::on_two_cpus() } else { tests::all() };
     if let Some(name) = word("test=") {
-        child(all.iter().find(|t| is_named(t, name)));
+        child(all.iter().chain(&tests::on_two_cpus()).find(|t| is_named(t, name)));
     } else if word("serve").is_some() {
         mailbox::serve(services::SERVICES);
     } else if let Some(kind) = word("hostile=") {

@@ -2,15 +2,19 @@
 
 use super::domains::{all_free, settled_free_pages};
 use super::sched::{counter, measure, set, shares_fit};
-use super::smp;
+use super::smp as two_vcpus;
 use crate::services;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use harness::domain::Child;
-use harness::{Outcome, Test, Verdict, ensure, ensure_eq, event, mailbox, say, tests, time};
+use harness::{
+    Outcome, Page, Test, Verdict, apic, cpu, ensure, ensure_eq, event, mailbox, say, smp, tests, time, trap,
+};
 use xen_abi::xen::DOMID_SELF;
 
 tests! {
     here: many_eight_fifty_times_over, many_fair_by_weight_on_two_cpus;
+    child_smp: many_split_locks_under_interrupts;
 }
 
 const AT_ONCE: u32 = 8;
@@ -42,7 +46,8 @@ fn next_port() -> Result<u32, Outcome> {
 /// One life of eight domains. Those with one vCPU answer calls, have a channel to this domain and a grant table; those with two
 /// have started the second.
 fn lives() -> Verdict {
-    let starts: &Test = smp::TESTS.first().ok_or_else(|| Outcome::Error("no test of two vCPUs".into()))?;
+    let starts: &Test =
+        two_vcpus::TESTS.first().ok_or_else(|| Outcome::Error("no test of two vCPUs".into()))?;
     let mut children = Vec::new();
     for n in 0..AT_ONCE {
         children.push(if n % 2 == 0 { Child::serving()? } else { Child::test(starts, 2)? });
@@ -80,4 +85,42 @@ fn many_fair_by_weight_on_two_cpus() -> Verdict {
     let shares: [u64; 3] = core::array::from_fn(|n| counts[n] + counts[n + 3]);
     shares_fit(&shares, [1, 2, 4], 5)?;
     children.into_iter().try_for_each(Child::destroy)
+}
+
+/// Additions to a word that crosses a cache line add up, on two CPUs that interrupt each other all the time. (An emulator stops
+/// all its other processors for each.)
+fn many_split_locks_under_interrupts() -> Verdict {
+    const ADDITIONS: u32 = 20_000;
+    const VECTOR: u8 = 0x53;
+    static WORD: AtomicU64 = AtomicU64::new(0);
+    static DONE: AtomicU32 = AtomicU32::new(0);
+    fn add(other: u32) {
+        let page = Page { gfn: WORD.load(Ordering::SeqCst) };
+        for n in 0..ADDITIONS {
+            cpu::split_lock_add(page);
+            if n % 16 == 0 {
+                apic::command(other, u32::from(VECTOR));
+            }
+        }
+        DONE.fetch_add(1, Ordering::SeqCst);
+    }
+    fn second() {
+        apic::enable();
+        cpu::sti();
+        add(0);
+        loop {
+            cpu::pause();
+        }
+    }
+    let page = Page::new();
+    WORD.store(page.gfn, Ordering::SeqCst);
+    apic::enable();
+    trap::acknowledge(VECTOR, true);
+    smp::prepare(second);
+    ensure!(smp::start_by_apic(2), "the second vCPU did not start");
+    add(2);
+    ensure!(time::wait(10_000, || DONE.load(Ordering::SeqCst) == 2), "the other vCPU is not done");
+    ensure_eq!(page.get::<u32>(62), 2 * ADDITIONS, "sum");
+    ensure!(trap::count(VECTOR) > 0, "no interrupt came");
+    Ok(())
 }
