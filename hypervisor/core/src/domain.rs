@@ -117,6 +117,8 @@ pub struct Domain {
     pub shared_places: SpinLock<BTreeMap<Mfn, Gfn>>,
     /// Memory populated on first touch.
     pub pod: SpinLock<crate::pod::Pod>,
+    /// Which pages the guest changes.
+    pub log_dirty: crate::log_dirty::LogDirty,
     /// Watchdog timers.
     pub watchdogs: crate::watchdog::Watchdogs,
     next_shutdown_code: AtomicU32,
@@ -185,6 +187,7 @@ impl Domain {
             controller_pauses: AtomicU32::new(1),
             shared_places: SpinLock::new(rank::LIFECYCLE, BTreeMap::new()),
             pod: SpinLock::new(radon_hw::lock::Rank(rank::GRANT.0 + 5), crate::pod::Pod::default()),
+            log_dirty: Default::default(),
             watchdogs: crate::watchdog::Watchdogs::new(),
             next_shutdown_code: AtomicU32::new(NOT_SHUT_DOWN),
             toolstack: SpinLock::new(rank::LIFECYCLE, Default::default()),

@@ -46,8 +46,7 @@ pub fn acquire(granter: &Domain, request: FrameRequest) -> Result<Mfn, GntStatus
             if granter.lookup(gfn).is_none() {
                 crate::pod::populate(granter, gfn);
             }
-            let p2m = granter.p2m.read();
-            let entry = p2m.lookup(gfn).ok_or(GntStatus::BAD_PAGE)?;
+            let (_p2m, entry) = crate::log_dirty::settled(granter, gfn).ok_or(GntStatus::BAD_PAGE)?;
             let ordinary = match mode {
                 Mode::Read => entry.kind.is_own_ram(),
                 Mode::Write => entry.kind == Kind::Ram,

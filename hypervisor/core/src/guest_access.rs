@@ -80,18 +80,22 @@ fn pieces(
         let room = PAGE_SIZE - (at as usize & (PAGE_SIZE - 1));
         let n = room.min(len - done);
         let gpa = physical(&mut reader, space, Gva::new(at), access).ok_or(Errno::EFAULT)?;
-        let maddr = match machine(&mut reader, gpa, write) {
-            Some(maddr) => maddr,
-            None => {
-                // A page that is populated on its first touch, which this is.
-                drop(p2m);
-                if !crate::pod::populate(domain, gpa.gfn()) {
+        let mut populated = false;
+        let maddr = loop {
+            if let Some(maddr) = machine(&mut reader, gpa, write) {
+                break maddr;
+            }
+            // A page whose first write is to be noted, or one that is populated on its first touch, which this is.
+            drop(p2m);
+            if !(write && crate::log_dirty::touch(domain, gpa.gfn())) {
+                // Once only: a page that is there, but may not be written, looks populated.
+                if populated || !crate::pod::populate(domain, gpa.gfn()) {
                     return Err(Errno::EFAULT);
                 }
-                p2m = domain.p2m.read();
-                reader = p2m.reader();
-                machine(&mut reader, gpa, write).ok_or(Errno::EFAULT)?
+                populated = true;
             }
+            p2m = domain.p2m.read();
+            reader = p2m.reader();
         };
         each(maddr, done, n);
         done += n;

@@ -18,6 +18,7 @@ pub fn fill(domain: &Domain, value: u64) -> Result<(), Errno> {
     if value & (PAGE_SIZE as u64 - 1) != 0 {
         return Err(Errno::EINVAL);
     }
+    crate::log_dirty::touch(domain, Gpa::new(value).gfn());
     let p2m = domain.p2m.read();
     let entry =
         p2m.lookup(Gpa::new(value).gfn()).filter(|e| e.kind.is_writable_ram()).ok_or(Errno::EINVAL)?;

@@ -23,6 +23,7 @@ pub mod hypercall;
 pub mod hypercall_page;
 pub mod inject;
 pub mod layout;
+pub mod log_dirty;
 pub mod low_memory;
 pub mod machine;
 pub mod msr;

@@ -171,8 +171,7 @@ pub fn get_frame(domain: &Domain, gfn: Gfn, write: bool) -> Result<FrameRef, Err
     if domain.lookup(gfn).is_none() {
         crate::pod::populate(domain, gfn);
     }
-    let p2m = domain.p2m.read();
-    let entry = p2m.lookup(gfn).ok_or(Errno::EINVAL)?;
+    let (_p2m, entry) = crate::log_dirty::settled(domain, gfn).ok_or(Errno::EINVAL)?;
     let ok = if write { entry.kind.is_writable_ram() } else { entry.kind.is_ram() };
     if !ok {
         return Err(Errno::EINVAL);
@@ -200,6 +199,7 @@ pub fn shared_place(domain: &Domain, mfn: Mfn) -> Option<Gfn> {
 
 /// Moves one page of the domain's own RAM to another gfn; what was there is released.
 pub fn relocate(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
+    crate::log_dirty::touch(domain, from);
     let old = {
         let mut p2m = domain.p2m.write();
         let entry = p2m.lookup(from).filter(|e| e.kind == Kind::Ram).ok_or(Errno::EINVAL)?;

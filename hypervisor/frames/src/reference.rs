@@ -69,6 +69,14 @@ impl fmt::Debug for FrameRef {
 }
 
 impl FrameAllocator {
+    /// Does anybody hold a reference besides the allocation's own?
+    pub fn is_referenced(&self, mfn: Mfn) -> bool {
+        let table = self.table();
+        let Some(frame) = table.index(mfn) else { return true };
+        let state = State(table.state(frame).load(Ordering::Acquire));
+        state.count() > u32::from(state.is_allocated())
+    }
+
     /// Takes a reference if `mfn` is in use, mappable and owned by `owner`.
     #[inline]
     pub fn get(&'static self, mfn: Mfn, owner: DomId) -> Result<FrameRef, GetError> {

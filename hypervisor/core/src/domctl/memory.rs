@@ -7,11 +7,12 @@ use radon_frames::frames;
 use xen_abi::Errno;
 use xen_abi::domctl::{
     Domctl, DomctlMaxMem, DomctlPagingMempool, DomctlShadowOp, XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION,
-    XEN_DOMCTL_SHADOW_OP_OFF, XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION,
+    XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION,
 };
 
 use super::{Outcome, Result};
-use crate::domain::Domain;
+use crate::domain::{Domain, Dying};
+use crate::hypercall::Caller;
 
 /// KiB in a page, as a shift.
 const PAGE_KIB_SHIFT: u32 = 2;
@@ -57,11 +58,18 @@ pub fn get_pool(domain: &Arc<Domain>, op: &mut Domctl) -> Result {
     Ok(Outcome::Back)
 }
 
-/// `XEN_DOMCTL_shadow_op`: the pool in MiB. There is no log-dirty mode: migration copies a suspended domain.
-pub fn shadow_op(domain: &Arc<Domain>, op: &mut Domctl) -> Result {
+/// `XEN_DOMCTL_shadow_op`: the pool in MiB, and the log of changed pages.
+pub fn shadow_op(caller: &Caller<'_>, domain: &Arc<Domain>, op: &mut Domctl) -> Result {
+    // Xen's order: not of oneself; nothing to do for a dying domain; none without vCPUs.
+    super::not_myself(caller, domain)?;
+    if domain.dying() != Dying::No {
+        return Ok(Outcome::Done);
+    }
+    if domain.vcpus().is_empty() {
+        return Err(Errno::EINVAL);
+    }
     let mut s: DomctlShadowOp = op.payload();
     match s.op {
-        XEN_DOMCTL_SHADOW_OP_OFF => Ok(Outcome::Done),
         XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION => {
             note_pool(domain, u64::from(s.mb) << MIB_SHIFT);
             Ok(Outcome::Back)
@@ -71,6 +79,6 @@ pub fn shadow_op(domain: &Arc<Domain>, op: &mut Domctl) -> Result {
             op.set_payload(&s);
             Ok(Outcome::Back)
         }
-        _ => Err(Errno::EOPNOTSUPP),
+        _ => super::log_dirty::call(caller, domain, op),
     }
 }

@@ -24,6 +24,7 @@ mod device;
 mod frame_info;
 pub mod hvm_context;
 mod info;
+mod log_dirty;
 mod memory;
 mod misc;
 mod pause;
@@ -112,7 +113,7 @@ fn run(caller: &mut Caller<'_>, domain: &Arc<Domain>, op: &mut Domctl) -> Result
         d::XEN_DOMCTL_GETVCPUEXTSTATE => vcpu_context::get_extended(domain, op),
         d::XEN_DOMCTL_GET_VCPU_MSRS | d::XEN_DOMCTL_SET_VCPU_MSRS => vcpu_context::msrs(domain, op),
         d::XEN_DOMCTL_MAX_MEM => memory::max_mem(domain, op),
-        d::XEN_DOMCTL_SHADOW_OP => memory::shadow_op(domain, op),
+        d::XEN_DOMCTL_SHADOW_OP => memory::shadow_op(caller, domain, op),
         d::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => memory::set_pool(domain, op),
         d::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => memory::get_pool(domain, op),
         d::XEN_DOMCTL_GETPAGEFRAMEINFO3 => frame_info::get(caller, domain, op),

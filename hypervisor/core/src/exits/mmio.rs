@@ -7,6 +7,7 @@ use radon_addr::{Gpa, Gva};
 use radon_cpu::{Control, Event, Gpr, NestedFault, SegmentReg};
 use radon_decode::{MemoryOp, Operation, Regs, SegmentBases, decode_memory_access};
 use radon_hw::time;
+use radon_p2m::Kind;
 
 use crate::context::Context;
 use crate::domain::Domain;
@@ -78,13 +79,14 @@ pub fn emulate(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fa
 impl Machine<'_> {
     /// What lies at a linear address.
     fn operand(&self, at: Gva, write: bool) -> Operand {
+        let is_memory = |gpa: Gpa| {
+            self.domain.ram_at(gpa, write).is_some()
+                || pod::is_marked(self.domain, gpa.gfn())
+                || self.domain.lookup(gpa.gfn()).is_some_and(|e| e.kind == Kind::RamLogdirty)
+        };
         match guest_access::translate(self.domain, &self.space, at, write) {
             // Memory that it may not write among them: what is written there vanishes.
-            Some(gpa)
-                if self.domain.ram_at(gpa, write).is_none() && !pod::is_marked(self.domain, gpa.gfn()) =>
-            {
-                Operand::Registers(gpa)
-            }
+            Some(gpa) if !is_memory(gpa) => Operand::Registers(gpa),
             // Also what cannot be reached: it is refused when it is accessed.
             _ => Operand::Memory(at),
         }

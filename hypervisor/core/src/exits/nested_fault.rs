@@ -9,7 +9,7 @@ use radon_p2m::Kind;
 use crate::context::Context;
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
-use crate::{hardware, pod, shutdown};
+use crate::{hardware, log_dirty, pod, shutdown};
 
 use super::mmio;
 
@@ -21,7 +21,7 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, fau
             Access::Write => entry.kind.writable(),
             Access::Execute => entry.kind.executable(),
         };
-        if allowed {
+        if allowed || fault.access == Access::Write && log_dirty::touch(domain, fault.gpa.gfn()) {
             // Another vCPU gave the right since; this one's translation is stale.
             context.backend.flush_tlb();
             return;
