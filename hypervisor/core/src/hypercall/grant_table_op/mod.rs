@@ -38,7 +38,7 @@ pub fn call(caller: &mut Caller<'_>, args: [u64; 6]) -> Reply {
         | g::GNTTABOP_QUERY_SIZE
         | g::GNTTABOP_SET_VERSION
         | g::GNTTABOP_GET_VERSION => Err(Errno::EINVAL),
-        // Needs frames that change their owner, which a 1:1 dom0 cannot take; no PVH back end of Linux uses it.
+        // Not for translated domains: Xen answers HVM and PVH callers the same (`hvm_grant_table_op`).
         g::GNTTABOP_TRANSFER | g::GNTTABOP_DUMP_TABLE => Err(Errno::ENOSYS),
         _ => Err(Errno::ENOSYS),
     }
