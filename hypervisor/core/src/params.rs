@@ -9,7 +9,7 @@ use xen_abi::hvm_op::{
     HVM_PARAM_NESTEDHVM, HVM_PARAM_NR_IOREQ_SERVER_PAGES, HVM_PARAM_PAE_ENABLED, HVM_PARAM_TIMER_MODE,
     HVM_PARAM_TRIPLE_FAULT_REASON, HVM_PARAM_VIRIDIAN, HVM_PARAM_X87_FIP_WIDTH,
 };
-use xen_abi::sched::SHUTDOWN_MAX;
+use xen_abi::sched::{SHUTDOWN_MAX, SHUTDOWN_REBOOT};
 
 /// Number of parameters (`HVM_NR_PARAMS` rounded up for newer tools).
 pub const COUNT: usize = 48;
@@ -20,9 +20,11 @@ pub struct Params {
 }
 
 impl Params {
-    /// All zero.
+    /// What a new domain has: a triple fault restarts it, as on a real machine; the rest is zero.
     pub const fn new() -> Params {
-        Params { values: [0; COUNT] }
+        let mut values = [0; COUNT];
+        values[HVM_PARAM_TRIPLE_FAULT_REASON as usize] = SHUTDOWN_REBOOT as u64;
+        Params { values }
     }
     /// A parameter's value; `None` for an unknown index.
     pub fn get(&self, index: u32) -> Option<u64> {
@@ -106,6 +108,14 @@ mod tests {
         assert_eq!(p.set(HVM_PARAM_IOREQ_SERVER_PFN, 0x111), Ok(()));
         assert_eq!(p.set(HVM_PARAM_IOREQ_SERVER_PFN, 0x222), Err(Errno::EEXIST));
         assert_eq!(p.get(HVM_PARAM_IOREQ_SERVER_PFN), Some(0x111));
+    }
+
+    #[test]
+    fn a_triple_fault_restarts_unless_said_otherwise() {
+        let mut p = Params::new();
+        assert_eq!(p.get(HVM_PARAM_TRIPLE_FAULT_REASON), Some(u64::from(SHUTDOWN_REBOOT)));
+        assert_eq!(p.set(HVM_PARAM_TRIPLE_FAULT_REASON, 3), Ok(()));
+        assert_eq!(p.get(HVM_PARAM_TRIPLE_FAULT_REASON), Some(3));
     }
 
     #[test]

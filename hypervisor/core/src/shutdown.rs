@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use radon_cpu::{Control, Gpr, SegmentReg};
 use radon_hw::error;
+use xen_abi::hvm_op::HVM_PARAM_TRIPLE_FAULT_REASON;
 use xen_abi::sched::{
     SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG,
 };
@@ -40,6 +41,14 @@ pub fn crash(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &Context, reason: 
     error!("{}v{} crashed: {reason}", domain.id, vcpu.id.raw());
     dump(context);
     shutdown(domain, SHUTDOWN_CRASH as u8);
+}
+
+/// A triple fault: what the domain's `HVM_PARAM_TRIPLE_FAULT_REASON` says (a restart unless set), with its registers in the log.
+pub fn triple_fault(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &Context) {
+    error!("{}v{} triple fault", domain.id, vcpu.id.raw());
+    dump(context);
+    let code = domain.params.lock().get(HVM_PARAM_TRIPLE_FAULT_REASON);
+    shutdown(domain, code.map_or(SHUTDOWN_CRASH as u8, |c| c as u8));
 }
 
 fn name(code: u8) -> &'static str {

@@ -46,7 +46,7 @@ pub fn handle(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context, exi
         Exit::Pause => advance(domain, vcpu, context, Kind::Pause),
         Exit::Monitor | Exit::Virtualisation => context.raise(Event::UNDEFINED),
         Exit::Exception { vector, code, address } => exception(domain, vcpu, context, vector, code, address),
-        Exit::Shutdown => shutdown::crash(domain, vcpu, context, "triple fault"),
+        Exit::Shutdown => shutdown::triple_fault(domain, vcpu, context),
         Exit::Invalid => shutdown::crash(domain, vcpu, context, "invalid guest state"),
         Exit::HostState => shutdown::crash(domain, vcpu, context, "its state was lost by the processor"),
         Exit::Other(code) => {
