@@ -41,11 +41,7 @@ pub enum Medium {
 }
 
 /// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
-<<<<<<< HEAD
-pub const ON_REQUEST: &[&str] = &["store", "many", "4cpu", "dump-core"];
-=======
-pub const ON_REQUEST: &[&str] = &["store"];
->>>>>>> b8f56ea (test(xtask): many guests and four pCPUs are part of every run; split locks on two CPUs; a lost guest state is told at the exit that lost it)
+pub const ON_REQUEST: &[&str] = &["store", "dump-core"];
 
 /// What most boots are.
 const PLAIN: Boot = Boot {
