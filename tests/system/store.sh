@@ -10,8 +10,8 @@ xenstore-rm /t 2> /dev/null
 check write xenstore-write /t/a 1 /t/b 2 /t/c/d 3
 expect read "values differ" test "$(xenstore-read /t/a /t/b /t/c/d | tr '\n' ' ')" = "1 2 3 "
 expect list "children differ" test "$(xenstore-list /t | tr '\n' ' ')" = "a b c "
-check chmod xenstore-chmod /t/a n0 r7
-expect perms "no permissions shown" sh -c 'xenstore-ls -p /t | grep -q "^a = \"1\".*(n0,r7)"'
+check chmod xenstore-chmod /t/a n0 r0
+expect perms "no permissions shown" sh -c 'xenstore-ls -p /t | grep -q "^a = \"1\".*(n0,r0)"'
 xenstore-watch -n 3 /t/w > /run/watch.out &
 watcher=$!
 waitfor 20 grep -q . /run/watch.out
