@@ -35,10 +35,11 @@ pub const GUEST: &[&str] = &["xen-blkfront", "xen-netfront", "xen-privcmd", "xen
 pub fn add(cpio: &mut Cpio, tree: &Path, version: &str, wanted: &[&str]) -> Result<()> {
     let base = format!("lib/modules/{version}");
     let all = index(&tree.join(&base))?;
+    let built_in = std::fs::read_to_string(tree.join(&base).join("modules.builtin")).unwrap_or_default();
     let mut chosen: BTreeMap<String, Module> = BTreeMap::new();
     let mut queue: Vec<String> = wanted.iter().map(|m| plain(m)).collect();
     while let Some(name) = queue.pop() {
-        if chosen.contains_key(&name) {
+        if chosen.contains_key(&name) || !all.contains_key(&name) && is_built_in(&built_in, &name) {
             continue;
         }
         let path = all.get(&name).with_context(|| format!("kernel {version} has no module {name}"))?;
@@ -58,7 +59,15 @@ pub fn add(cpio: &mut Cpio, tree: &Path, version: &str, wanted: &[&str]) -> Resu
         dep.push('\n');
     }
     cpio.file(&format!("usr/{base}/modules.dep"), 0o644, dep.as_bytes());
+    cpio.file(&format!("usr/{base}/modules.builtin"), 0o644, built_in.as_bytes());
     Ok(())
+}
+
+/// Whether a kernel's `modules.builtin` names the module: there is nothing to load then.
+fn is_built_in(list: &str, name: &str) -> bool {
+    list.lines()
+        .filter_map(|line| Path::new(line).file_stem())
+        .any(|stem| plain(&stem.to_string_lossy()) == name)
 }
 
 /// A module that goes into the archive.
