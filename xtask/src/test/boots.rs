@@ -41,7 +41,7 @@ pub enum Medium {
 }
 
 /// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
-pub const ON_REQUEST: &[&str] = &["store", "dump-core"];
+pub const ON_REQUEST: &[&str] = &["store", "many"];
 
 /// What most boots are.
 const PLAIN: Boot = Boot {
