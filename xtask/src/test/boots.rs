@@ -40,7 +40,8 @@ pub enum Medium {
     UefiCd,
 }
 
-/// Boots that run only when the filter names them: too long, or not yet steady enough on two host cores to judge a change.
+/// Boots that run only when the filter names them: `store` does not pass yet, `many` meets QEMU's race of FXRSTOR with VMRUN
+/// (`docs/decisions/0008-qemu-vmexit.md`) in most runs.
 pub const ON_REQUEST: &[&str] = &["store", "many"];
 
 /// What most boots are.
