@@ -92,7 +92,11 @@ gone() { ! xl domid "$1"; }
 # create NAME: from /run/NAME.cfg; its console log starts empty.
 create() {
     rm -f "$(console_of $1)"
-    xl create /run/$1.cfg > /run/$1.create 2>&1 || { cat /run/$1.create; return 1; }
+    xl create /run/$1.cfg > /run/$1.create 2>&1 && return 0
+    # The first error is the cause, what follows comes of it; a hotplug script writes its own to a log.
+    echo "xl create: $(grep -m 3 -i error /run/$1.create | tr '\n' ' ')" \
+        "hotplug: $(tail -n 2 /var/log/xen/xen-hotplug.log 2> /dev/null | tr '\n' ' ')"
+    return 1
 }
 
 # guest_up NAME [SECONDS]: created, and its userspace has said so.

@@ -7,6 +7,7 @@ use machine::{Fake, Guest};
 use radon_store::daemon::server::Server;
 use radon_store::perm::DomId;
 use radon_store::{ConnId, Store, wire};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use xen_abi::xs_wire::*;
 
@@ -98,6 +99,80 @@ fn messages_larger_than_the_ring_pass_in_pieces() {
         assert_eq!(reply.payload, b"OK\0", "{size}");
         let reply = exchange(&mut server, &fake, &mut guest, XS_READ, b"data\0");
         assert_eq!(reply.payload, value, "{size}");
+    }
+}
+
+/// Linux writes a request's head and body one after the other, and sends no event for the body if the head is not fetched.
+/// Whatever the daemon is just doing when the body comes, it sees it.
+#[test]
+fn a_request_that_comes_in_two_parts_is_seen_whenever_the_second_comes() {
+    for moment in 1.. {
+        let fake = Fake::default();
+        let mut server = server(&fake);
+        let guest = Arc::new(Mutex::new(introduce(&mut server, &fake, GUEST)));
+        let request = wire::message(XS_WRITE, 1, 0, b"data\0value");
+        for cut in [5, 16, 20] {
+            let (head, body) = (request[..cut].to_vec(), request[cut..].to_vec());
+            let second = {
+                let (guest, fake) = (guest.clone(), fake.clone());
+                move || {
+                    if guest.lock().unwrap().put_as_linux(&body) {
+                        fake.event(GUEST);
+                    }
+                }
+            };
+            fake.meanwhile(moment, second);
+            assert!(guest.lock().unwrap().put_as_linux(&head), "an empty ring needs an event");
+            fake.event(GUEST);
+            settle(&mut server, &fake);
+            let last = fake.act_now();
+            settle(&mut server, &fake);
+            let mut guest = guest.lock().unwrap();
+            guest.take();
+            let reply = guest.message().unwrap_or_else(|| panic!("cut at {cut}, moment {moment}: not seen"));
+            assert_eq!(reply.payload, b"OK\0");
+            if last && cut == 20 {
+                assert!(moment > 5, "hardly an access to the page");
+                return;
+            }
+        }
+    }
+}
+
+/// The same the other way round: a long reply goes on whenever the guest has made room, though it seldom says so.
+#[test]
+fn a_long_reply_goes_on_whenever_there_is_room() {
+    for moment in 1.. {
+        let fake = Fake::default();
+        let mut server = server(&fake);
+        let mut guest = introduce(&mut server, &fake, GUEST);
+        let value = vec![b'x'; 1900];
+        exchange(&mut server, &fake, &mut guest, XS_WRITE, &[b"data\0", &value[..]].concat());
+        assert!(guest.put_as_linux(&wire::message(XS_READ, 1, 0, b"data\0")));
+        let guest = Arc::new(Mutex::new(guest));
+        let listen = {
+            let (guest, fake) = (guest.clone(), fake.clone());
+            move || {
+                if guest.lock().unwrap().take_as_linux() {
+                    fake.event(GUEST);
+                }
+            }
+        };
+        fake.meanwhile(moment, listen.clone());
+        fake.event(GUEST);
+        settle(&mut server, &fake);
+        let last = fake.act_now();
+        let mut reply = None;
+        for _ in 0..4 {
+            listen();
+            settle(&mut server, &fake);
+            reply = reply.or_else(|| guest.lock().unwrap().message());
+        }
+        assert_eq!(reply.unwrap_or_else(|| panic!("moment {moment}: no reply")).payload, value);
+        if last {
+            assert!(moment > 5, "hardly an access to the page");
+            return;
+        }
     }
 }
 

@@ -118,17 +118,17 @@ impl<M: Machine> Domains<M> {
         self.domains.keys().copied().collect()
     }
 
-    /// Tells a domain what we have fetched and sends it what fits; how many bytes of its outbox left.
-    pub fn exchange(&mut self, domid: DomId, out: &mut Outbox) -> std::result::Result<usize, RingError> {
-        let Some(domain) = self.domains.get_mut(&domid) else { return Ok(0) };
+    /// Tells a domain what we have fetched and sends it what fits; whether either was news, after which there may be more
+    /// to fetch without an event of the domain's.
+    pub fn exchange(&mut self, domid: DomId, out: &mut Outbox) -> std::result::Result<bool, RingError> {
+        let Some(domain) = self.domains.get_mut(&domid) else { return Ok(false) };
         let sent = domain.ring.send(out)?;
-        let news = domain.ring.publish();
-        if (sent > 0 || news)
-            && let (Some(port), Some(machine)) = (domain.port, &mut self.machine)
-        {
+        let fetched = domain.ring.publish();
+        let news = sent > 0 || fetched;
+        if news && let (Some(port), Some(machine)) = (domain.port, &mut self.machine) {
             machine.notify(port);
         }
-        Ok(sent)
+        Ok(news)
     }
 
     /// Sends a domain an event.

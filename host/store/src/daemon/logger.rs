@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Target of the lines that tell every request.
 pub const TRACE: &str = "trace";
@@ -72,13 +73,14 @@ pub fn trace(on: bool) {
     logger.tracing.store(trace.file.is_some(), Ordering::Relaxed);
 }
 
-/// One line for the trace file.
+/// One line for the trace file; the time stands before it, in seconds since 1970.
 pub fn trace_line(line: &str) {
     if let Some(logger) = LOGGER.get()
         && let Ok(mut trace) = logger.trace.lock()
         && let Some(file) = &mut trace.file
     {
-        let _ = writeln!(file, "{line}");
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let _ = writeln!(file, "{}.{:06} {line}", since.as_secs(), since.subsec_micros());
     }
 }
 

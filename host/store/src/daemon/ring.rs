@@ -1,8 +1,8 @@
 //! A domain's ring: two byte streams in a shared page.
 //!
 //! The indices that count are the daemon's own copies; the page's are only told to the domain, or read from it and
-//! checked. A request leaves the ring when it is complete, or when it cannot become complete without room. The
-//! domain is told so ([`Ring::publish`]) only after the journal knows what came of it.
+//! checked. The domain is told what has left the ring ([`Ring::publish`]) only after the journal knows what came of it; what it
+//! puts there in between it may do without an event, so the ring is looked at once more afterwards.
 
 use crate::connection::Outbox;
 use crate::state::Stream;
@@ -10,6 +10,7 @@ use crate::wire::{HEADER, PAYLOAD_MAX};
 use radon_xen::page::SharedPages;
 use std::mem::offset_of;
 use std::ops::Deref;
+use std::sync::atomic::{Ordering, fence};
 use xen_abi::xs_wire::*;
 
 /// What is wrong with a ring; the domain finds the number in its page.
@@ -122,21 +123,16 @@ impl<P: Deref<Target = SharedPages>> Ring<P> {
         if available > SIZE {
             return Err(RingError(XENSTORE_ERROR_RINGIDX));
         }
-        let total = match self.announced(available) {
+        // What is there is fetched, be the request complete or not: a guest that writes it in pieces sends an event for the
+        // next one only if the one before is fetched.
+        let head = self.fetch_up_to(HEADER, available);
+        let total = match self.announced() {
+            None => return Ok(None),
             Some(payload) if payload > PAYLOAD_MAX => return Err(RingError(XENSTORE_ERROR_PROTO)),
             Some(payload) => HEADER + payload,
-            None => HEADER,
         };
-        let missing = total - self.stream.rest.len().min(total);
-        if missing > available as usize {
-            // It will never fit: make room for the rest of it.
-            if available == SIZE {
-                self.fetch(available);
-            }
-            return Ok(None);
-        }
-        self.fetch(missing as u32);
-        let whole = self.stream.rest.len() >= HEADER && self.stream.rest.len() == total;
+        self.fetch_up_to(total, available - head);
+        let whole = self.stream.rest.len() == total;
         Ok(whole.then(|| std::mem::take(&mut self.stream.rest)))
     }
 
@@ -146,24 +142,24 @@ impl<P: Deref<Target = SharedPages>> Ring<P> {
     }
 
     /// The length of the payload, once the whole head is there.
-    fn announced(&self, available: u32) -> Option<usize> {
-        let rest = &self.stream.rest;
-        let mut head = [0; HEADER];
-        let have = rest.len().min(HEADER);
-        head.get_mut(..have)?.copy_from_slice(rest.get(..have)?);
-        if HEADER - have > available as usize {
-            return None;
-        }
-        self.copy_out(self.stream.received, head.get_mut(have..)?);
-        let length = head.get(HEADER - 4..)?.try_into().map(u32::from_le_bytes).ok()?;
+    fn announced(&self) -> Option<usize> {
+        let length = self.stream.rest.get(HEADER - 4..HEADER)?.try_into().map(u32::from_le_bytes).ok()?;
         Some(length as usize)
     }
 
-    fn fetch(&mut self, count: u32) {
-        let mut bytes = vec![0; count as usize];
-        self.copy_out(self.stream.received, &mut bytes);
-        self.stream.rest.extend_from_slice(&bytes);
-        self.stream.received = self.stream.received.wrapping_add(count);
+    /// Fetches of the `available` bytes until `wanted` of the request are here; how many it fetched.
+    fn fetch_up_to(&mut self, wanted: usize, available: u32) -> u32 {
+        let missing = wanted.saturating_sub(self.stream.rest.len());
+        let count = missing.min(available as usize);
+        let mut rest = std::mem::take(&mut self.stream.rest);
+        let have = rest.len();
+        rest.resize(have + count, 0);
+        if let Some(to) = rest.get_mut(have..) {
+            self.copy_out(self.stream.received, to);
+        }
+        self.stream.rest = rest;
+        self.stream.received = self.stream.received.wrapping_add(count as u32);
+        count as u32
     }
 
     fn copy_out(&self, index: u32, to: &mut [u8]) {
@@ -211,6 +207,9 @@ impl<P: Deref<Target = SharedPages>> Ring<P> {
         }
         self.told = self.stream.received;
         self.page.store(field!(req_cons), self.told);
+        // The domain writes its index and then reads ours; we do the same the other way round. One of the two sees the
+        // other's: the domain sends an event, or we find what it has put.
+        fence(Ordering::SeqCst);
         true
     }
 }

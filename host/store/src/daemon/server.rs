@@ -432,9 +432,8 @@ impl<M: Machine> Server<M> {
             let conn = ConnId::Domain(domid);
             let Some(connection) = self.store.connection_mut(conn) else { continue };
             match self.domains.exchange(domid, &mut connection.out) {
-                Ok(0) => {}
-                // It may have waited for this.
-                Ok(_) => {
+                Ok(false) => {}
+                Ok(true) => {
                     if self.domains.ring(domid).is_some_and(|r| r.has_input()) {
                         self.wake(conn);
                     }

@@ -24,7 +24,7 @@ const VIRQ: Port = Port(1);
 
 /// A guest's page, as the daemon has it mapped.
 #[derive(Debug)]
-pub struct Mapped(Arc<SharedPages>, Arc<AtomicU32>);
+pub struct Mapped(Arc<SharedPages>, Arc<AtomicU32>, Arc<Meanwhile>);
 
 impl Deref for Mapped {
     type Target = SharedPages;
@@ -32,7 +32,33 @@ impl Deref for Mapped {
         let left = self.1.load(Ordering::Relaxed);
         self.1.store(left.saturating_sub(1), Ordering::Relaxed);
         assert!(left != 1, "killed");
+        self.2.step();
         &self.0
+    }
+}
+
+/// What somebody does just before one of the daemon's accesses to a page.
+#[derive(Default)]
+struct Meanwhile(Mutex<(u32, Option<Box<dyn FnOnce() + Send>>)>);
+
+impl Meanwhile {
+    fn step(&self) {
+        let mut due = None;
+        if let (left, act @ Some(_)) = &mut *self.0.lock().unwrap() {
+            *left -= 1;
+            if *left == 0 {
+                due = act.take();
+            }
+        }
+        if let Some(act) = due {
+            act();
+        }
+    }
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
     }
 }
 
@@ -53,6 +79,7 @@ pub struct Fake {
     alarm: Arc<(UnixStream, UnixStream)>,
     /// Accesses to pages until the daemon is killed; none is left: never.
     fuse: Arc<AtomicU32>,
+    meanwhile: Arc<Meanwhile>,
 }
 
 impl Default for Fake {
@@ -60,7 +87,7 @@ impl Default for Fake {
         let alarm = UnixStream::pair().unwrap();
         alarm.0.set_nonblocking(true).unwrap();
         let world = Arc::new(Mutex::new(World { next_port: 10, ..World::default() }));
-        Self { world, alarm: Arc::new(alarm), fuse: Arc::default() }
+        Self { world, alarm: Arc::new(alarm), fuse: Arc::default(), meanwhile: Arc::default() }
     }
 }
 
@@ -72,6 +99,17 @@ impl Fake {
     /// Has the daemon killed at its `count`th access to a page from now on; 0: not at all.
     pub fn kill_after(&self, count: u32) {
         self.fuse.store(count, Ordering::Relaxed);
+    }
+
+    /// Has somebody act just before the daemon's `count`th access to a page from now on.
+    pub fn meanwhile(&self, count: u32, act: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.0.lock().unwrap() = (count, Some(Box::new(act)));
+    }
+
+    /// Has somebody who has not acted yet do it now; whether there was one.
+    pub fn act_now(&self) -> bool {
+        let act = self.meanwhile.0.lock().unwrap().1.take();
+        act.map(|act| act()).is_some()
     }
 
     /// A new domain.
@@ -153,7 +191,7 @@ impl Machine for Fake {
             .pages
             .get(&domid)
             .cloned()
-            .map(|p| Mapped(p, self.fuse.clone()))
+            .map(|p| Mapped(p, self.fuse.clone(), self.meanwhile.clone()))
             .ok_or(io::ErrorKind::NotFound.into())
     }
 
@@ -231,6 +269,21 @@ impl Guest {
         }
         self.page.store(at!(req_prod), prod.wrapping_add(bytes.len() as u32));
         bytes.len()
+    }
+
+    /// Puts bytes as Linux does it (`xb_write`): it sends an event only if everything before them is fetched. Returns
+    /// whether it would.
+    pub fn put_as_linux(&mut self, bytes: &[u8]) -> bool {
+        let before = self.page.load(at!(req_prod));
+        assert_eq!(self.put(bytes), bytes.len());
+        before <= self.page.load(at!(req_cons))
+    }
+
+    /// Fetches as Linux does it (`xb_read`): it sends an event only if the ring was full. Returns whether it would.
+    pub fn take_as_linux(&mut self) -> bool {
+        let cons = self.page.load(at!(rsp_cons));
+        self.take();
+        self.page.load(at!(rsp_prod)).wrapping_sub(cons) >= 1024
     }
 
     /// Puts a message if there is room for all of it.
