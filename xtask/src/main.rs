@@ -17,6 +17,7 @@ mod monitor;
 mod nightly;
 mod packages;
 mod paths;
+mod program;
 mod qemu;
 mod run;
 mod scenario;

@@ -3,7 +3,7 @@
 use crate::packages::{Kernel, Packages};
 use crate::qemu::{Boot, Hypervisor, Machine};
 use crate::store::{self, Store};
-use crate::{guest, image, initramfs, qemu, setup};
+use crate::{guest, image, initramfs, program, qemu, setup};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -102,6 +102,10 @@ impl Options {
         let mut extra = self.extra(extra)?;
         if scenario.split(',').any(|s| s == "i386") {
             extra.extend(guest::i386()?);
+        }
+        if scenario.split(',').any(|s| s == "domains") {
+            let program = program::build("radon-domain", "radon-domain")?;
+            extra.push(("usr/local/sbin/radon-domain".to_owned(), std::fs::read(program)?));
         }
         let initrd = initramfs::dom0(&packages, &extra)?;
         let boot = Boot::Multiboot {

@@ -21,6 +21,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/include/xen/xen.h", "libxen-dev"),
     // The store is tested with them.
     ("xenstore-read", "xenstore-utils"),
+    // Guests' ACPI tables are read by it.
+    ("iasl", "acpica-tools"),
 ];
 
 /// The target the hypervisor and the verdict guests are built for.

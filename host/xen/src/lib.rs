@@ -3,6 +3,8 @@
 //! | module | device node | the noun |
 //! |---|---|---|
 //! | [`privcmd`] | `/dev/xen/privcmd`, `/dev/xen/hypercall` | hypercalls |
+//! | [`domain`] | `/dev/xen/privcmd` | domains: making, ending, describing them |
+//! | [`memory`] | `/dev/xen/privcmd` | other domains' memory, parameters, first event channels and grants |
 //! | [`foreign`] | `/dev/xen/privcmd` | another domain's memory |
 //! | [`evtchn`] | `/dev/xen/evtchn` | event channels |
 //! | [`gntdev`] | `/dev/xen/gntdev` | pages that others grant |
@@ -14,11 +16,13 @@
 //! come from `xen-abi`. Shared memory is never a Rust reference to plain bytes: [`page::SharedPages`] reads and
 //! writes it through atomics, so whatever the other side does there is no undefined behaviour on this one.
 
+pub mod domain;
 pub mod evtchn;
 pub mod foreign;
 pub mod gntdev;
 pub mod inherit;
 mod ioctl;
+pub mod memory;
 pub mod page;
 pub mod privcmd;
 pub mod xenbus;

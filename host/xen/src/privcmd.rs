@@ -7,13 +7,8 @@ use crate::page::SharedPages;
 use rustix::fs::{Mode, OFlags, open};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use xen_abi::Handle;
-use xen_abi::domctl::{DomctlGetdomaininfo, XEN_DOMINF_DYING, XEN_DOMINF_SHUTDOWN};
-use xen_abi::hypercall::HYPERVISOR_SYSCTL;
-use xen_abi::sysctl::{
-    Sysctl, SysctlGetdomaininfolist, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
-};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use xen_abi::domctl::{XEN_DOMINF_DYING, XEN_DOMINF_SHUTDOWN};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `struct privcmd_hypercall`.
 #[repr(C)]
@@ -85,23 +80,9 @@ impl Privcmd {
 
     /// All domains from `first` on, at most `most` of them.
     pub fn domains(&self, first: u16, most: usize) -> io::Result<Vec<DomainInfo>> {
-        const LIST: usize = PAGE_SIZE;
-        let size = size_of::<DomctlGetdomaininfo>();
-        let buffer = self.buffer(LIST + most * size)?;
-        let mut sysctl = Sysctl::new_zeroed();
-        sysctl.cmd = XEN_SYSCTL_GETDOMAININFOLIST;
-        sysctl.interface_version = XEN_SYSCTL_INTERFACE_VERSION;
-        let mut list = SysctlGetdomaininfolist::new_zeroed();
-        list.first_domain = first;
-        list.max_domains = most as u32;
-        list.buffer = Handle::new(buffer.address(LIST));
-        sysctl.set_payload(&list);
-        buffer.put(0, &sysctl);
-        // SAFETY: the structure lies at the buffer's start, and the list has room for `most` entries.
-        unsafe { self.hypercall(HYPERVISOR_SYSCTL, [buffer.address(0), 0, 0, 0, 0]) }?;
-        let found = buffer.get::<Sysctl>(0).payload::<SysctlGetdomaininfolist>().num_domains as usize;
-        let infos = (0..found.min(most)).map(|n| buffer.get::<DomctlGetdomaininfo>(LIST + n * size));
+        let infos = self.domain_infos(first, most)?;
         Ok(infos
+            .into_iter()
             .map(|info| DomainInfo {
                 domid: info.domain,
                 dying: info.flags & XEN_DOMINF_DYING != 0,
@@ -138,5 +119,17 @@ impl Buffer {
         let mut value = T::new_zeroed();
         self.0.read(offset, value.as_mut_bytes());
         value
+    }
+
+    /// Puts bytes there.
+    pub fn put_bytes(&self, offset: usize, bytes: &[u8]) {
+        self.0.write(offset, bytes);
+    }
+
+    /// Takes bytes from there.
+    pub fn get_bytes(&self, offset: usize, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.0.read(offset, &mut bytes);
+        bytes
     }
 }

@@ -1,0 +1,336 @@
+//! A client of the store: requests one after the other, watches, transactions that are tried again on a conflict.
+
+use crate::error::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+use xen_abi::xs_wire::*;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Where the daemon listens.
+const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
+
+/// How long the daemon may take for an answer.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// What a domain may do with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    None,
+    /// Read it.
+    Read,
+    /// Write it.
+    Write,
+    /// Both.
+    Both,
+}
+
+/// One entry of a node's permissions. The first names the owner, and what everybody else may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Perm {
+    /// The domain.
+    pub domid: u16,
+    /// What it may do.
+    pub access: Access,
+}
+
+impl Perm {
+    /// An entry.
+    pub const fn new(domid: u16, access: Access) -> Self {
+        Self { domid, access }
+    }
+
+    fn text(self) -> String {
+        let letter = match self.access {
+            Access::None => 'n',
+            Access::Read => 'r',
+            Access::Write => 'w',
+            Access::Both => 'b',
+        };
+        format!("{letter}{}", self.domid)
+    }
+}
+
+/// A transaction; [`Tx::NONE`] for single operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tx(u32);
+
+impl Tx {
+    /// Outside any transaction.
+    pub const NONE: Self = Self(0);
+}
+
+/// A change that a watch saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchEvent {
+    /// The node.
+    pub path: String,
+    /// The watch's token.
+    pub token: String,
+}
+
+#[derive(Debug)]
+enum Link {
+    Socket(UnixStream),
+    Kernel(File),
+}
+
+/// A connection to the store.
+#[derive(Debug)]
+pub struct Xenstore {
+    link: Link,
+    next_id: u32,
+    events: VecDeque<WatchEvent>,
+    /// What has been read and is not a whole message yet.
+    input: Vec<u8>,
+}
+
+impl Xenstore {
+    /// Connects to the daemon's socket, or through the kernel where there is none.
+    pub fn open() -> Result<Self> {
+        for path in SOCKETS {
+            if let Ok(socket) = UnixStream::connect(path) {
+                return Ok(Self::over(Link::Socket(socket)));
+            }
+        }
+        let file = radon_xen::xenbus::open_client().map_err(|source| Error::Store {
+            what: "answer at",
+            path: format!("{} and /dev/xen/xenbus (is a store running?)", SOCKETS[0]),
+            source,
+        })?;
+        Ok(Self::over(Link::Kernel(file)))
+    }
+
+    /// Speaks over a socket that is there already.
+    pub fn over_socket(socket: UnixStream) -> Self {
+        Self::over(Link::Socket(socket))
+    }
+
+    fn over(link: Link) -> Self {
+        Self { link, next_id: 1, events: VecDeque::new(), input: Vec::new() }
+    }
+
+    /// A node's value, if there is such a node.
+    pub fn read(&mut self, tx: Tx, path: &str) -> Result<Option<String>> {
+        match self.call(XS_READ, tx, &text(&[path])) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("read", path, e)),
+        }
+    }
+
+    /// The names of a node's children; empty if there is no such node.
+    pub fn list(&mut self, tx: Tx, path: &str) -> Result<Vec<String>> {
+        match self.call(XS_DIRECTORY, tx, &text(&[path])) {
+            Ok(bytes) => Ok(strings(&bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(failed("list", path, e)),
+        }
+    }
+
+    /// Writes a node, and makes it if need be.
+    pub fn write(&mut self, tx: Tx, path: &str, value: &str) -> Result<()> {
+        let mut payload = text(&[path]);
+        payload.extend_from_slice(value.as_bytes());
+        self.done("write", path, XS_WRITE, tx, &payload)
+    }
+
+    /// Removes a node and all below it; none is fine.
+    pub fn remove(&mut self, tx: Tx, path: &str) -> Result<()> {
+        match self.call(XS_RM, tx, &text(&[path])) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets who may do what with a node.
+    pub fn set_perms(&mut self, tx: Tx, path: &str, perms: &[Perm]) -> Result<()> {
+        let mut payload = text(&[path]);
+        payload.extend(perms.iter().flat_map(|p| text(&[&p.text()])));
+        self.done("set permissions of", path, XS_SET_PERMS, tx, &payload)
+    }
+
+    /// Runs `body` in a transaction, again and again until it is not disturbed.
+    pub fn transaction<T>(&mut self, mut body: impl FnMut(&mut Self, Tx) -> Result<T>) -> Result<T> {
+        loop {
+            let id = self
+                .call(XS_TRANSACTION_START, Tx::NONE, &text(&[""]))
+                .map_err(|e| failed("begin", "a transaction", e))?;
+            let id = String::from_utf8_lossy(&id);
+            let tx = id
+                .trim_end_matches('\0')
+                .parse()
+                .map(Tx)
+                .map_err(|_| failed("begin", "a transaction", io::ErrorKind::InvalidData.into()))?;
+            let result = body(self, tx);
+            let end = if result.is_ok() { "T" } else { "F" };
+            match self.call(XS_TRANSACTION_END, tx, &text(&[end])) {
+                // EAGAIN: somebody else wrote there in the meantime.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && result.is_ok() => {}
+                Err(e) if result.is_ok() => return Err(failed("commit", "a transaction", e)),
+                _ => return result,
+            }
+        }
+    }
+
+    /// Watches a node and all below it.
+    pub fn watch(&mut self, path: &str, token: &str) -> Result<()> {
+        self.done("watch", path, XS_WATCH, Tx::NONE, &text(&[path, token]))
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&mut self, path: &str, token: &str) -> Result<()> {
+        self.done("unwatch", path, XS_UNWATCH, Tx::NONE, &text(&[path, token]))
+    }
+
+    /// The next change, or `None` at the deadline.
+    pub fn next_event(&mut self, deadline: Instant) -> Result<Option<WatchEvent>> {
+        while self.events.is_empty() {
+            // Anything but a change is an answer that nobody waits for any more.
+            if self.receive(deadline).map_err(|e| failed("report", "changes", e))?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(self.events.pop_front())
+    }
+
+    /// Tells the daemon about a new domain's ring and port.
+    pub fn introduce(&mut self, domid: u16, frame: u64, port: u32) -> Result<()> {
+        let payload = text(&[&domid.to_string(), &frame.to_string(), &port.to_string()]);
+        self.done("introduce domain", &domid.to_string(), XS_INTRODUCE, Tx::NONE, &payload)
+    }
+
+    /// Tells the daemon that a domain's ring is not to be used any more; none is fine.
+    pub fn release(&mut self, domid: u16) -> Result<()> {
+        match self.call(XS_RELEASE, Tx::NONE, &text(&[&domid.to_string()])) {
+            Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                Err(failed("release domain", &domid.to_string(), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn done(&mut self, what: &'static str, path: &str, kind: u32, tx: Tx, payload: &[u8]) -> Result<()> {
+        self.call(kind, tx, payload).map(drop).map_err(|e| failed(what, path, e))
+    }
+
+    /// Sends a request and waits for its answer; changes that arrive before it are kept.
+    fn call(&mut self, kind: u32, tx: Tx, payload: &[u8]) -> io::Result<Vec<u8>> {
+        if payload.len() > XENSTORE_PAYLOAD_MAX as usize {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let req_id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        let head = XsdSockmsg { kind, req_id, tx_id: tx.0, len: payload.len() as u32 };
+        self.send(&[head.as_bytes(), payload].concat())?;
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let Some((head, body)) = self.receive(deadline)? else {
+                return Err(io::ErrorKind::TimedOut.into());
+            };
+            if head.req_id != req_id {
+                continue;
+            }
+            return if head.kind == XS_ERROR { Err(errno(&body)) } else { Ok(body) };
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.link {
+            Link::Socket(socket) => socket.write_all(bytes),
+            Link::Kernel(file) => file.write_all(bytes),
+        }
+    }
+
+    /// The next answer; changes are put into the queue, and one of them is reported as a message with no body. `None` at the
+    /// deadline.
+    fn receive(&mut self, deadline: Instant) -> io::Result<Option<(XsdSockmsg, Vec<u8>)>> {
+        loop {
+            if let Some((head, body)) = self.take_message()? {
+                if head.kind != XS_WATCH_EVENT {
+                    return Ok(Some((head, body)));
+                }
+                let mut words = strings(&body).into_iter();
+                if let (Some(path), Some(token)) = (words.next(), words.next()) {
+                    self.events.push_back(WatchEvent { path, token });
+                }
+                return Ok(Some((XsdSockmsg { req_id: 0, ..head }, Vec::new())));
+            }
+            if !self.wait(deadline)? {
+                return Ok(None);
+            }
+            let mut chunk = [0; 4096 + 16];
+            let count = match &mut self.link {
+                Link::Socket(socket) => socket.read(&mut chunk)?,
+                Link::Kernel(file) => file.read(&mut chunk)?,
+            };
+            if count == 0 {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            self.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        }
+    }
+
+    fn take_message(&mut self) -> io::Result<Option<(XsdSockmsg, Vec<u8>)>> {
+        let Ok((head, rest)) = XsdSockmsg::read_from_prefix(&self.input) else { return Ok(None) };
+        if head.len > XENSTORE_PAYLOAD_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let Some(body) = rest.get(..head.len as usize).map(<[u8]>::to_vec) else { return Ok(None) };
+        self.input.drain(..size_of::<XsdSockmsg>() + body.len());
+        Ok(Some((head, body)))
+    }
+
+    /// Waits until there is something to read; `false` at the deadline.
+    fn wait(&self, deadline: Instant) -> io::Result<bool> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let fd = match &self.link {
+                Link::Socket(socket) => socket.as_fd(),
+                Link::Kernel(file) => file.as_fd(),
+            };
+            match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)) {
+                Ok(count) => return Ok(count > 0),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn failed(what: &'static str, path: &str, source: io::Error) -> Error {
+    Error::Store { what, path: path.to_owned(), source }
+}
+
+/// Strings, each ended by a zero.
+fn text(words: &[&str]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.bytes().chain([0])).collect()
+}
+
+fn strings(bytes: &[u8]) -> Vec<String> {
+    let ended = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    if ended.is_empty() {
+        return Vec::new();
+    }
+    ended.split(|b| *b == 0).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+}
+
+/// The daemon's names of errors (`xs_wire.h`) that matter to a client.
+fn errno(body: &[u8]) -> io::Error {
+    let name = String::from_utf8_lossy(body.strip_suffix(&[0]).unwrap_or(body)).into_owned();
+    let kind = match name.as_str() {
+        "ENOENT" => io::ErrorKind::NotFound,
+        "EAGAIN" => io::ErrorKind::WouldBlock,
+        "EINVAL" => io::ErrorKind::InvalidInput,
+        "EEXIST" => io::ErrorKind::AlreadyExists,
+        "EACCES" | "EPERM" => io::ErrorKind::PermissionDenied,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, name)
+}
