@@ -39,7 +39,9 @@ impl Deref for Mapped {
 
 /// What somebody does just before one of the daemon's accesses to a page.
 #[derive(Default)]
-struct Meanwhile(Mutex<(u32, Option<Box<dyn FnOnce() + Send>>)>);
+struct Meanwhile(Mutex<(u32, Option<Act>)>);
+
+type Act = Box<dyn FnOnce() + Send>;
 
 impl Meanwhile {
     fn step(&self) {
