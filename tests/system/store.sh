@@ -25,8 +25,20 @@ expect gone "still there" sh -c '! xenstore-exists /t'
 check control-check xenstore-control check
 expect control-quota "no table" sh -c 'xenstore-control quota | grep -q "^nodes  *: *1000 "'
 
-guest_config store1 192 1 shell net
+sees() { grep "GUEST sees" "$(console_of store1)" | tail -n 1; }
+last_sees() { sees | grep -q "$1"; }
+# sees_change NAME: an interface comes and goes; the guest's kernel reads, writes and watches nodes for it.
+sees_change() {
+    check attach-$1 xl network-attach store1 bridge=xenbr0
+    expect seen-$1 "$(sees)" waitfor 40 last_sees "net=eth0,eth1,"
+    check detach-$1 xl network-detach store1 1
+    expect unseen-$1 "$(sees)" waitfor 40 last_sees "net=eth0,lo"
+}
+
+dd if=/dev/zero of=/tmp/store1.img bs=1048576 count=8 2> /dev/null
+guest_config store1 192 1 watch net "disk = ['format=raw,vdev=xvda,access=rw,target=/tmp/store1.img']"
 check guest guest_up store1
+check guest-devices guest_says store1 "net=eth0,lo, disks=.*xvda"
 domid=$(xl domid store1)
 expect guest-node "its node is not its own" sh -c "xenstore-ls -p /local/domain | grep -q '^$domid = .*n0,r$domid'"
 expect guest-quota "its account is empty" sh -c "xenstore-control quota $domid | grep -q '^watches  *: *[1-9]'"
@@ -36,7 +48,9 @@ if ours; then
     check live-update xenstore-control live-update /usr/lib/radon/radon-stored
     expect live-update-state "$(xenstore-ls | wc -l) lines after, $before before" test "$(xenstore-ls | wc -l)" = "$before"
     check live-update-check xenstore-control check
-    # Everybody is still connected: xl waits for the domain's end, xenconsoled serves the next guest's console.
+    # Everybody is still connected: the guest's kernel; xl, which waits for the domain's end; xenconsoled, which
+    # serves the next guest's console.
+    sees_change after-update
     check guest-after-update xl shutdown -w store1
     expect reaped-after-update "the domain is left over" waitfor 60 gone store1
     check console-after-update guest_up store1
@@ -47,6 +61,7 @@ if ours; then
     check restart /usr/lib/radon/radon-stored --pid-file /run/xen/xenstored.pid
     check restart-check xenstore-control check
     expect restart-state "the guest's node is gone" xenstore-exists /local/domain/$(xl domid store1)
+    sees_change after-kill
     kill $(cat /run/xen/xenconsoled.pid) 2> /dev/null
     /usr/lib/xen-4.17/bin/xenconsoled --log=guest --log-dir=/var/log/xen/console --pid-file=/run/xen/xenconsoled.pid
     check shutdown-after-kill xl shutdown -w store1

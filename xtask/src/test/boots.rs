@@ -73,7 +73,7 @@ pub const BOOTS: &[Boot] = &[
         name: "store",
         cpus: 2,
         dom0_cpus: 2,
-        scenarios: &["first-light", "store", "block", "network"],
+        scenarios: &["first-light", "store", "block", "network", "lifecycle"],
         store: Store::Radon,
         ..PLAIN
     },
