@@ -19,6 +19,10 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/share/ovmf/OVMF.fd", "ovmf"),
     // The ABI crate is compared with these headers by its tests.
     ("/usr/include/xen/xen.h", "libxen-dev"),
+    // Disk images and volumes are tested with them.
+    ("qemu-img", "qemu-utils"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("nbdinfo", "libnbd-bin"),
     // The store is tested with them.
     ("xenstore-read", "xenstore-utils"),
     // Guests' ACPI tables are read by it.
