@@ -8,7 +8,9 @@ pub mod decode;
 pub mod events;
 pub mod grants;
 pub mod hypercall;
+pub mod image;
 pub mod mmio;
+pub mod nbd;
 pub mod pci;
 pub mod policy;
 pub mod store;
@@ -43,4 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("mmio", mmio::run),
     ("walk", walk::run),
     ("symbols", symbols::run),
+    ("vhd", image::vhd),
+    ("qcow2", image::qcow2),
+    ("nbd", nbd::run),
 ];
