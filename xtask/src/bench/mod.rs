@@ -14,6 +14,7 @@ use table::{Figures, Wanted};
 
 mod store;
 mod table;
+mod volumes;
 
 /// Arguments of `bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,12 +39,17 @@ enum What {
     Hypervisor,
     /// Our store and Debian's xenstored, over their sockets on this host.
     Store,
+    /// Volumes small and large; images in and out beside `qemu-img convert`.
+    Volumes,
 }
 
 /// Measures both and prints the table. An error if a figure is missing; not if a target is missed.
 pub fn run(args: &Args) -> Result<()> {
     if args.what == What::Store {
         return store::run();
+    }
+    if args.what == What::Volumes {
+        return volumes::run();
     }
     setup::run()?;
     let packages = Packages::fetch()?;
