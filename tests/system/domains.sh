@@ -1,15 +1,95 @@
 # Guests made and run by radon-domain, without libxl; consoles are Debian's xenconsoled.
 # limit: 600
 . /usr/lib/radon/lib.sh
+. /usr/lib/radon/domains-lib.sh
 
-# start NAME ACTION [OPTION...]: a guest whose init does ACTION.
-start() {
-    local name=$1 action=$2
-    shift 2
-    rm -f "$(console_of $name)"
-    radon-domain create --kernel $GUEST/vmlinuz --initrd $GUEST/initrd --cmdline "console=hvc0 quiet radon.do=$action" "$@" $name
-}
+# What the hypervisor and dom0's kernel take once and keep is taken now.
+check first-guest make warm poweroff
+check first-guest-goes $VM destroy warm
+$VM delete warm
+expect nothing-before "$(traces | tr '\n' ' ')" traceless
+before=$(pages)
 
-check create start one poweroff --memory 192
-check console guest_says one "GUEST userspace" 90
-check powers-off waitfor 60 in_state one s
+# A life.
+check create up one idle
+check listed-by-xl sh -c 'xl list one | grep -q one'
+check pause $VM pause one
+check paused in_state one p
+check unpause $VM unpause one
+check not-paused sh -c '! xl list one | grep -q -- "--p---"'
+check shutdown $VM shutdown one
+check halted halted one
+expect no-trace-of-a-halted-guest "$(traces | tr '\n' ' ')" traceless
+expect no-page-of-a-halted-guest "$(pages) free, $before before" waitfor 20 pages_are $before
+check delete $VM delete one
+check deleted sh -c "! $VM list | grep -q one"
+
+# A guest that will not, and one that is in no state to.
+check create-spin up two spin
+check delete-refused sh -c "! $VM delete two"
+check start-refused sh -c "! $VM start two"
+check destroy $VM destroy two
+check start-again $VM start two
+check started-again waitfor 90 said_times two "GUEST spinning" 2
+check destroy-again $VM destroy two
+expect no-trace-of-a-destroyed-guest "$(traces | tr '\n' ' ')" traceless
+expect no-page-of-a-destroyed-guest "$(pages) free, $before before" waitfor 20 pages_are $before
+check delete-two $VM delete two
+
+# Disks and network.
+cp $GUEST/disk.img /tmp/deb.img
+rm -f "$(console_of deb)"
+check create-disk $VM create --kernel $GUEST/vmlinuz --initrd $GUEST/initrd --memory 192 --cmdline "console=hvc0 quiet radon.do=write,http root=/dev/xvda" --disk xvda,/tmp/deb.img --nic 0,xenbr0 deb
+check debian-from-disk guest_says deb "userspace debian-12" 90
+check write-read guest_says deb GUEST.disk-ok 60
+check network guest_says deb GUEST.http-ok 60
+check shutdown-debian $VM shutdown deb
+expect no-trace-of-debian "$(traces | tr '\n' ' ')" traceless
+modprobe -a crc32c_generic ext4
+check loop-mount mount -o ro,loop /tmp/deb.img /mnt
+expect data-on-disk "size is $(stat -c %s /mnt/root/data)" [ "$(stat -c %s /mnt/root/data)" = 2097152 ]
+umount /mnt
+check delete-deb $VM delete deb
+
+# Plugging.
+dd if=/dev/zero of=/tmp/extra.img bs=1048576 count=8 2> /dev/null
+MEMORY=160
+check create-plug up plug watch --memory-max 256 --vcpus 1 --vcpus-max 2
+check attach-disk $VM attach-disk plug xvdb /tmp/extra.img
+check disk-seen guest_says plug "disks=.*xvdb" 30
+check attach-nic $VM attach-nic plug 0,xenbr0
+check nic-seen guest_says plug "net=.*eth0" 30
+check bridge-port test -e /sys/class/net/xenbr0/lower_vif$($VM list | awk '$1 == "plug" {print $3}').0
+check set-vcpus $VM set-vcpus plug 2
+check vcpus-seen guest_says plug "cpus=0-1" 60
+check balloon-up $VM set-memory plug 224
+check balloon-down $VM set-memory plug 144
+check memory-limit sh -c "! $VM set-memory plug 512"
+check detach-disk $VM detach-disk plug xvdb
+check detach-nic $VM detach-nic plug 0
+expect loops-free "$(losetup -a)" [ -z "$(losetup -a)" ]
+check metrics sh -c "$VM show plug | grep -q '\"online_vcpus\": 2'"
+check reboot $VM reboot plug
+check rebooted waitfor 90 said_times plug "GUEST userspace" 2
+check runs-after-reboot runs plug
+check destroy-plug $VM destroy plug
+expect no-page-of-plug "$(pages) free, $before before" waitfor 20 pages_are $before
+check delete-plug $VM delete plug
+
+# Guests that end by themselves.
+$VM supervise > /run/supervise.log 2>&1 &
+supervisor=$!
+check create-short make short poweroff
+check powers-off waitfor 60 halted short
+check create-crash make crash crash --on-crash preserve
+check crash-preserved waitfor 60 sh -c "$VM list | grep -q '^crash .* preserved'"
+check crash-state in_state crash c
+check crash-destroyed $VM destroy crash
+check create-again make again reboot --on-reboot restart
+check restarted waitfor 90 said_times again "GUEST userspace" 3
+kill $supervisor
+wait $supervisor
+check destroy-again-and-again $VM destroy again
+for name in short crash again; do $VM delete $name; done
+expect no-trace-at-the-end "$(traces | tr '\n' ' ')" traceless
+expect no-page-at-the-end "$(pages) free, $before before" waitfor 20 pages_are $before

@@ -109,9 +109,12 @@ fn base(packages: &Packages) -> Result<PathBuf> {
 fn overlay(packages: &Packages, disk: &Path, extra: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     let mut cpio = Cpio::new();
     let assets = paths::assets().join("dom0");
-    for (name, path) in
-        [("init", "init"), ("poweroff", "usr/local/sbin/poweroff"), ("lib.sh", "usr/lib/radon/lib.sh")]
-    {
+    for (name, path) in [
+        ("init", "init"),
+        ("poweroff", "usr/local/sbin/poweroff"),
+        ("lib.sh", "usr/lib/radon/lib.sh"),
+        ("domains-lib.sh", "usr/lib/radon/domains-lib.sh"),
+    ] {
         let data = fs::read(assets.join(name)).with_context(|| format!("xtask/dom0/{name} is missing"))?;
         cpio.file(path, 0o755, &data);
     }

@@ -103,7 +103,7 @@ impl Options {
         if scenario.split(',').any(|s| s == "i386") {
             extra.extend(guest::i386()?);
         }
-        if scenario.split(',').any(|s| s == "domains") {
+        if scenario.split(',').any(|s| s.starts_with("domains")) {
             let program = program::build("radon-domain", "radon-domain")?;
             extra.push(("usr/local/sbin/radon-domain".to_owned(), std::fs::read(program)?));
         }

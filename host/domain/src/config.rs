@@ -3,13 +3,16 @@
 use crate::acpi::MOST_VCPUS;
 use crate::error::{Error, Result};
 use crate::layout::Kib;
+use crate::uuid::Uuid;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// A disk by its name in the guest, `xvda` to `xvdp`; ordered like the letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct DiskId(u8);
 
 impl DiskId {
@@ -41,8 +44,22 @@ impl FromStr for DiskId {
     }
 }
 
+impl From<DiskId> for String {
+    fn from(id: DiskId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for DiskId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
 /// An interface by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NicId(pub u32);
 
 impl fmt::Display for NicId {
@@ -52,7 +69,8 @@ impl fmt::Display for NicId {
 }
 
 /// A hardware address.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
@@ -84,8 +102,34 @@ impl FromStr for Mac {
     }
 }
 
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl Mac {
+    /// The address of an interface that was given none: Xen's prefix, and bits of the VM's UUID.
+    pub fn of(uuid: Uuid, id: NicId) -> Self {
+        let seed = uuid.bytes().into_iter().chain(id.0.to_le_bytes());
+        // FNV-1a, 64 bits.
+        let hash =
+            seed.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let [a, b, c, ..] = (hash ^ hash >> 32).to_le_bytes();
+        Self([0x00, 0x16, 0x3e, a & 0x7f, b, c])
+    }
+}
+
 /// A disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// A block device, or a file (through a loop device).
     pub path: PathBuf,
@@ -94,7 +138,7 @@ pub struct Disk {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nic {
     /// dom0's bridge.
     pub bridge: String,
@@ -103,7 +147,8 @@ pub struct Nic {
 }
 
 /// What follows when a guest ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     /// The domain goes; the VM is halted.
     Destroy,
@@ -114,7 +159,7 @@ pub enum Action {
 }
 
 /// What a VM is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Its name.
     pub name: String,

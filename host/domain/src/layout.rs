@@ -12,6 +12,7 @@
 //! The special pages are where Xen's own toolstack puts them (`xenguest.h`); tools that look into a guest expect that.
 
 use radon_kernel::{MemType, Region};
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -53,7 +54,8 @@ pub const SPECIAL: SpecialPages = {
 };
 
 /// Memory of a guest, in KiB: a multiple of 4, between [`LEAST_KIB`] and [`MOST_KIB`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "u64", try_from = "u64")]
 pub struct Kib(u64);
 
 impl Kib {
@@ -77,6 +79,25 @@ impl Kib {
         self.0 * 1024
     }
 }
+
+impl From<Kib> for u64 {
+    fn from(kib: Kib) -> Self {
+        kib.0
+    }
+}
+
+impl TryFrom<u64> for Kib {
+    type Error = OutOfRange;
+
+    fn try_from(kib: u64) -> Result<Self, OutOfRange> {
+        Self::new(kib).ok_or(OutOfRange(kib))
+    }
+}
+
+/// Less memory than a guest can start with, or more than it can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} KiB of memory: {LEAST_KIB} to {MOST_KIB}")]
+pub struct OutOfRange(u64);
 
 /// A run of frames to be populated.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,21 +9,35 @@
 //! | [`policy`], [`context`] | CPUID policy, first registers (pure) |
 //! | [`nodes`] | the store's nodes of a domain and its devices (pure) |
 //! | [`xenstore`] | a client of the store |
-//! | [`builder`] | makes a domain |
-//! | [`task`] | steps of an operation |
+//! | [`builder`], [`device`], [`teardown`] | makes a domain; its disks and interfaces; takes it all away |
+//! | [`guest`], [`wait`] | what is asked of a running guest; waiting for others |
+//! | [`machine`] | the state machine of a VM (pure) |
+//! | [`record`], [`task`] | the record of VMs and tasks; steps of an operation |
+//! | [`manager`], [`adjust`] | the operations |
+//! | [`recover`], [`supervise`] | repairs after a kill; what follows when a guest ends |
 #![forbid(unsafe_code)]
 
 pub mod acpi;
+pub mod adjust;
 pub mod builder;
 pub mod config;
 pub mod context;
+pub mod device;
 pub mod error;
+pub mod guest;
 pub mod image;
 pub mod layout;
+pub mod machine;
+pub mod manager;
 pub mod nodes;
 pub mod policy;
+pub mod record;
+pub mod recover;
+pub mod supervise;
 pub mod task;
+pub mod teardown;
 pub mod uuid;
+pub mod wait;
 pub mod xenstore;
 
 pub use error::{Error, Result};

@@ -1,11 +1,13 @@
 //! The identity of a VM.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Read;
 use std::str::FromStr;
 
 /// A UUID (RFC 9562). Xen knows it as the domain's handle.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Uuid([u8; 16]);
 
 impl Uuid {
@@ -44,6 +46,20 @@ impl fmt::Display for Uuid {
 impl fmt::Debug for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Uuid> for String {
+    fn from(uuid: Uuid) -> Self {
+        uuid.to_string()
+    }
+}
+
+impl TryFrom<String> for Uuid {
+    type Error = NotUuid;
+
+    fn try_from(text: String) -> Result<Self, NotUuid> {
+        text.parse()
     }
 }
 

@@ -1,57 +1,30 @@
 //! `radon-domain`: VMs by hand, from dom0.
 
-use clap::{Parser, Subcommand};
-use radon_domain::builder;
-use radon_domain::config::Config;
-use radon_domain::error::{Error, XenContext};
-use radon_domain::layout::Kib;
-use radon_domain::task::{Progress, Step};
-use radon_domain::uuid::Uuid;
-use radon_domain::xenstore::Xenstore;
-use radon_xen::privcmd::Privcmd;
-use std::path::PathBuf;
+mod arguments;
+mod show;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use radon_domain::config::Disk;
+use radon_domain::error::{Error, Result, XenContext};
+use radon_domain::manager::Manager;
+use radon_domain::supervise;
+use radon_domain::task::Control;
+use std::path::Path;
 use std::process::ExitCode;
-
-/// Virtual machines on a Xen host, without libxl.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Makes a VM and starts it
-    Create {
-        /// Its name
-        name: String,
-        /// ELF or bzImage with a PVH entry
-        #[arg(long)]
-        kernel: PathBuf,
-        /// The kernel's initial RAM disk
-        #[arg(long)]
-        initrd: Option<PathBuf>,
-        /// The kernel's command line
-        #[arg(long, default_value = "")]
-        cmdline: String,
-        /// MiB
-        #[arg(long, default_value_t = 256)]
-        memory: u64,
-    },
-}
-
-struct Talk;
-
-impl Progress for Talk {
-    fn at(&mut self, step: Step) -> radon_domain::Result<()> {
-        eprintln!("{step}");
-        Ok(())
-    }
-}
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let control = match control(&arguments) {
+        Ok(control) => control,
+        Err(error) => {
+            eprintln!("radon-domain: cannot take signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&arguments, &control) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("radon-domain: {error}");
@@ -60,19 +33,89 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> radon_domain::Result<()> {
-    let Command::Create { name, kernel, initrd, cmdline, memory } = arguments.command;
-    let mut config = Config::new(&name, kernel);
-    config.initrd = initrd;
-    config.command_line = cmdline;
-    config.memory = Kib::new(memory << 10)
-        .ok_or_else(|| Error::Invalid(format!("{memory} MiB of memory: 4 to 16777216")))?;
-    config.memory_max = config.memory;
-    let xen = Privcmd::open().xen("be called (is this dom0, and are you root?)")?;
-    let mut store = Xenstore::open()?;
-    let uuid = Uuid::random().map_err(|source| Error::File { path: "/dev/urandom".into(), source })?;
-    let domid = builder::build(&xen, &mut store, uuid, &config, &mut Talk)?;
-    xen.unpause_domain(domid).xen("unpause the domain")?;
-    println!("{domid}");
-    Ok(())
+/// Ctrl-C and SIGTERM cancel the operation, which undoes what it has begun.
+fn control(arguments: &Arguments) -> std::io::Result<Control> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, cancel.clone())?;
+    }
+    Ok(Control { cancel, kill_at_step: arguments.kill_at_step, verbose: arguments.verbose })
+}
+
+fn run(arguments: &Arguments, control: &Control) -> Result<()> {
+    let record = arguments.record.as_path();
+    if let Some(folder) = record.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.to_owned(), source })?;
+    }
+    if matches!(arguments.command, Command::Supervise) {
+        return supervise_vms(record, control);
+    }
+    let vms = Manager::open(record)?;
+    operate(&vms, &arguments.command, control)
+}
+
+fn operate(vms: &Manager, command: &Command, control: &Control) -> Result<()> {
+    match command {
+        Command::Create { halted, config } => {
+            let config = config.config()?;
+            vms.define(config.clone())?;
+            if *halted {
+                return Ok(());
+            }
+            let started = vms.start(&config.name, control);
+            if started.is_err() {
+                // Made and started in one: neither, if not both.
+                vms.delete(&config.name)?;
+            }
+            started
+        }
+        Command::Start { vm } => vms.start(vm, control),
+        Command::Pause { vm } => vms.pause(vm, control),
+        Command::Unpause { vm } => vms.unpause(vm, control),
+        Command::Shutdown { vm, timeout } => vms.shutdown(vm, timeout.duration(), control),
+        Command::Reboot { vm, timeout } => vms.reboot(vm, timeout.duration(), control),
+        Command::Destroy { vm } => vms.destroy(vm, control),
+        Command::Delete { vm } => vms.delete(vm),
+        Command::SetMemory { vm, mib, timeout } => {
+            vms.set_memory(vm, arguments::mib(*mib)?, timeout.duration(), control)
+        }
+        Command::SetVcpus { vm, count } => vms.set_vcpus(vm, *count, control),
+        Command::AttachDisk { vm, disk, path, read_only } => {
+            let read_only = *read_only;
+            vms.attach_disk(vm, *disk, &Disk { path: path.clone(), read_only }, control)
+        }
+        Command::DetachDisk { vm, disk, force, timeout } => {
+            vms.detach_disk(vm, *disk, (!force).then(|| timeout.duration()), control)
+        }
+        Command::AttachNic { vm, nic } => {
+            let (id, nic) = nic.nic();
+            vms.attach_nic(vm, id, &nic, control)
+        }
+        Command::DetachNic { vm, id, force, timeout } => {
+            let id = radon_domain::config::NicId(*id);
+            vms.detach_nic(vm, id, (!force).then(|| timeout.duration()), control)
+        }
+        Command::List { json } => show::list(vms, *json),
+        Command::Show { vm } => show::vm(vms, vm),
+        Command::Tasks { json } => show::tasks(vms, *json),
+        Command::Memory => {
+            let memory = vms.xen().machine_memory().xen("tell the machine's memory")?;
+            println!("total {} free {} scrub {}", memory.total, memory.free, memory.scrub);
+            Ok(())
+        }
+        Command::Recover => {
+            for name in vms.recover(control)? {
+                println!("repaired: {name}");
+            }
+            Ok(())
+        }
+        Command::Supervise => Ok(()),
+    }
+}
+
+fn supervise_vms(record: &Path, control: &Control) -> Result<()> {
+    for name in Manager::open(record)?.recover(control)? {
+        println!("repaired: {name}");
+    }
+    supervise::run(record, control)
 }

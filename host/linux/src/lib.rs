@@ -1,0 +1,9 @@
+//! What the host layer asks of dom0's Linux besides Xen's device nodes: small, and safe outside.
+//!
+//! | module | through | the noun |
+//! |---|---|---|
+//! | [`loopdev`] | `/dev/loop-control` | a file as a block device |
+//! | [`link`] | netlink | network interfaces and their bridges |
+
+pub mod link;
+pub mod loopdev;
