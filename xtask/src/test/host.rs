@@ -39,11 +39,28 @@ fn programs(report: &mut Report, what: &str, workspace: &[&str]) {
         report.add("host", name, &Outcome::Fail("see `cargo test`".into()));
     }
     if !out.status.success() && failed.is_empty() {
-        let stderr = String::from_utf8_lossy(&out.stderr);
-        let tail: Vec<&str> = stderr.lines().rev().take(40).collect();
-        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-        report.add("host", what, &Outcome::Fail(format!("does not build or crashed:\n{tail}")));
+        let why = causes(&String::from_utf8_lossy(&out.stderr));
+        report.add("host", what, &Outcome::Fail(format!("does not build or crashed:\n{why}")));
     }
+}
+
+/// What a test program that died has said: each panic with the lines behind it, and the end.
+fn causes(stderr: &str) -> String {
+    const AFTER_PANIC: usize = 4;
+    const END: usize = 40;
+    let lines: Vec<&str> = stderr.lines().collect();
+    let end = lines.len().saturating_sub(END);
+    let mut show = 0;
+    let mut shown = Vec::new();
+    for (n, line) in lines.iter().enumerate() {
+        if line.contains("panicked at") || line.contains("has overflowed its stack") {
+            show = n + AFTER_PANIC;
+        }
+        if n < show || n >= end {
+            shown.push(*line);
+        }
+    }
+    shown.join("\n")
 }
 
 /// Number of passed tests and names of failed ones, from the output of `cargo test`.
@@ -66,6 +83,14 @@ fn count(output: &str) -> (u32, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn panics_are_shown_however_much_follows() {
+        let text = format!("warm\nthread 'a' panicked at x.rs:1\nthe cause\n{}last", "frame\n".repeat(90));
+        let shown = super::causes(&text);
+        assert!(shown.contains("the cause") && shown.ends_with("last") && !shown.contains("warm"), "{shown}");
+        assert!(shown.lines().count() < 50);
+    }
+
     #[test]
     fn cargos_summary_is_read() {
         let text = "test result: ok. 12 passed; 0 failed; 0 ignored\n---- a::b stdout ----\n\
