@@ -114,7 +114,8 @@ impl Machine {
             // RDTSCP is reported as RDTSC when intercepted, MWAIT faults, moving vCPUs lose extended state, and CMPXCHG16B
             // leaves rubbish in RFLAGS.
             let cpu = "EPYC,+svm,+npt,-rdtscp,-monitor,-xsave,-cx16";
-            let threads = if self.icount { "single" } else { "multi" };
+            // FXRSTOR on any processor races with VMRUN on the first (docs/decisions/0008-qemu-vmexit.md): one thread for all.
+            let threads = "single";
             c.args(["-accel", &format!("tcg,thread={threads}"), "-machine", "q35,kernel-irqchip=off"]);
             c.args(["-cpu", &if stock { format!("{cpu},-smap,-smep") } else { cpu.to_owned() }]);
         }

@@ -7,6 +7,7 @@
 mod asid;
 mod debug;
 mod exitcode;
+mod inject;
 mod permissions;
 mod vmcb;
 
@@ -79,8 +80,6 @@ const fn table_offset(d: Descriptor) -> usize {
 }
 
 const EFER_SVME: u64 = 1 << 12;
-const V_IRQ: u64 = 1 << 8;
-const V_IGN_TPR: u64 = 1 << 20;
 const V_INTR_MASKING: u64 = 1 << 24;
 
 impl SvmVcpu {
@@ -382,36 +381,23 @@ impl Backend for SvmVcpu {
     }
     #[inline]
     fn inject(&mut self, event: Event) {
-        self.vmcb.set_event_inject(exitcode::encode_event(event));
+        inject::inject(&mut self.vmcb, event);
     }
     fn cancel_injection(&mut self) {
-        self.vmcb.set_event_inject(0);
+        inject::cancel(&mut self.vmcb);
     }
     #[inline]
     fn injecting(&self) -> bool {
-        self.vmcb.event_inject() & (1 << 31) != 0
+        inject::injecting(&self.vmcb)
     }
     #[inline]
-    fn interrupted_event(&self) -> Option<Event> {
-        exitcode::decode_event(self.vmcb.exit_int_info())
+    fn take_interrupted_event(&mut self) -> Option<Event> {
+        inject::take_interrupted(&mut self.vmcb)
     }
 
     #[inline]
     fn request_interrupt_window(&mut self, want: bool) {
-        let has = self.vmcb.intercept1() & intercept1::VINTR != 0;
-        if want == has {
-            return;
-        }
-        let words = self.vmcb.intercept1();
-        let vintr = self.vmcb.vintr();
-        if want {
-            // A dummy virtual interrupt that ignores TPR: the VINTR intercept fires when it would be taken.
-            self.vmcb.set_intercept1(words | intercept1::VINTR);
-            self.vmcb.set_vintr(vintr | V_IRQ | V_IGN_TPR);
-        } else {
-            self.vmcb.set_intercept1(words & !intercept1::VINTR);
-            self.vmcb.set_vintr(vintr & !(V_IRQ | V_IGN_TPR));
-        }
+        inject::request_window(&mut self.vmcb, want);
     }
 
     #[inline]
