@@ -153,6 +153,7 @@ impl Options {
             memory: self.memory,
             debug: self.debug,
             icount: false,
+            threads: false,
             boot,
             extra: self.qemu_args.clone(),
         }

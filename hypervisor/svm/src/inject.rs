@@ -3,7 +3,7 @@
 //! An external interrupt goes in as the *virtual interrupt* (APM vol. 2, 15.21.4): the processor takes it at the first
 //! instruction, as the guest's IF and shadow are known to allow it. EVENTINJ would do the same, but QEMU delivers an
 //! external interrupt from there a second time when the emulated processor is kicked before it has begun to run
-//! (docs/decisions/0012-one-thread.md). The window needs the virtual interrupt for itself: with both wanted, the
+//! (docs/decisions/0013-one-emulator-thread.md). The window needs the virtual interrupt for itself: with both wanted, the
 //! interrupt goes through EVENTINJ.
 
 use radon_cpu::{Event, EventKind};

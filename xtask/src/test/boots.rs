@@ -40,9 +40,8 @@ pub enum Medium {
     UefiCd,
 }
 
-/// Boots that run only when the filter names them: `store` does not pass yet, `many` meets QEMU's race of FXRSTOR with VMRUN
-/// (`docs/decisions/0008-qemu-vmexit.md`) in most runs.
-pub const ON_REQUEST: &[&str] = &["store", "many"];
+/// Boots that run only when the filter names them: `store` does not pass yet.
+pub const ON_REQUEST: &[&str] = &["store"];
 
 /// What most boots are.
 const PLAIN: Boot = Boot {
