@@ -33,7 +33,7 @@ use crate::filesystem::{FileSystem, detect, nameless, sync_dir};
 use crate::held::Held;
 use crate::record::Intent;
 use crate::transfer::{Disk, Progress, VolumeSink};
-use crate::turn::{Turn, Turns};
+use crate::turn::{Keep, Turn, Turns};
 use crate::{Kind, MAX_SIZE, Place, Result, Volume, VolumeError, VolumeId};
 
 /// Who else may use the repository.
@@ -92,7 +92,7 @@ impl Repository {
         sync_dir(dir)
     }
 
-    /// Opens one; what a killed process had begun is brought to its end.
+    /// Opens one; what a killed process had begun is brought to its end (if turns are taken: at the first turn).
     pub fn open(dir: &Path, sharing: Sharing) -> Result<Self> {
         Self::open_with(dir, sharing, Box::new(|_| {}))
     }
@@ -104,13 +104,21 @@ impl Repository {
         }
         let system = detect(dir)?;
         let repository = Self { dir: dir.to_path_buf(), system, turns: Turns::new(dir, sharing), steps };
-        drop(repository.turn()?);
+        if sharing == Sharing::Alone {
+            drop(repository.turn()?);
+        }
         Ok(repository)
     }
 
     /// The file system it lies on.
     pub fn system(&self) -> &dyn FileSystem {
         &*self.system
+    }
+
+    /// Keeps the repository to this process until the guard goes: several short operations in sequence need to open it once only.
+    /// Not for long work.
+    pub fn keep(&self) -> Keep<'_> {
+        Keep::new(&self.turns)
     }
 
     fn turn(&self) -> Result<Turn<'_>> {

@@ -6,6 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -21,6 +22,8 @@ pub(crate) struct Turns {
     dir: PathBuf,
     sharing: Sharing,
     slot: Mutex<Option<Database>>,
+    /// How many want the database to stay open.
+    keepers: AtomicUsize,
 }
 
 /// The right to change the repository.
@@ -33,7 +36,7 @@ pub(crate) struct Turn<'a> {
 
 impl Turns {
     pub fn new(dir: &Path, sharing: Sharing) -> Self {
-        Self { dir: dir.to_path_buf(), sharing, slot: Mutex::new(None) }
+        Self { dir: dir.to_path_buf(), sharing, slot: Mutex::new(None), keepers: AtomicUsize::new(0) }
     }
 
     /// Waits for a turn.
@@ -108,8 +111,27 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.turns.keep_reserve();
-        if self.turns.sharing == Sharing::Turns {
+        if self.turns.sharing == Sharing::Turns && self.turns.keepers.load(Ordering::Acquire) == 0 {
             *self.slot = None;
+        }
+    }
+}
+
+/// As long as it lives, the database stays open after a turn: several operations in sequence, and nobody else between them.
+pub struct Keep<'a>(&'a Turns);
+
+impl<'a> Keep<'a> {
+    pub(crate) fn new(turns: &'a Turns) -> Self {
+        turns.keepers.fetch_add(1, Ordering::AcqRel);
+        Self(turns)
+    }
+}
+
+impl Drop for Keep<'_> {
+    fn drop(&mut self) {
+        let mut slot = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.keepers.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.sharing == Sharing::Turns {
+            *slot = None;
         }
     }
 }

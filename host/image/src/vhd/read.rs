@@ -139,8 +139,14 @@ impl Block {
     /// Copies one block, whose bitmap comes next, to the disk: `length` bytes at `to`.
     fn copy(&mut self, input: &mut Forward<'_>, to: u64, length: u64, sink: &mut dyn Sink) -> Result<()> {
         input.read_exact(&mut self.bitmap)?;
+        let start = input.at;
         let mut done = 0;
         while done < length {
+            // A hole in the image's file.
+            let end = start.saturating_add(length);
+            let Some(data) = input.next_data(end)? else { return Ok(input.skip_to(end)?) };
+            done = data.saturating_sub(start) / SECTOR * SECTOR;
+            input.skip_to(start.saturating_add(done))?;
             let count = CHUNK.min(usize::try_from(length - done).unwrap_or(CHUNK));
             let (data, _) = self.buffer.split_at_mut(count);
             input.read_exact(data)?;

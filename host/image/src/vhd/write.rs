@@ -6,6 +6,9 @@ use super::layout::{BLOCK, DYNAMIC, FIXED, Footer, Header, MAX_SIZE, NO_BLOCK, V
 use crate::error::{ImageError, Result};
 use crate::{CHUNK, Identity, Output, ReadAt, SECTOR, Segments, raw};
 
+/// Holes shorter than this are written as zeros, in bytes.
+const PIECE: u64 = 64 << 10;
+
 fn check_size(size: u64) -> Result<()> {
     if size > MAX_SIZE || !size.is_multiple_of(SECTOR) {
         return Err(ImageError::Unsupported {
@@ -56,26 +59,29 @@ pub fn write_dynamic(disk: &dyn ReadAt, identity: &Identity, out: &mut dyn Outpu
     bytes.resize(bytes.len().next_multiple_of(SECTOR as usize), 0xff);
     out.write(&bytes)?;
 
-    let total = segments.units(BLOCK) * BLOCK;
-    let mut done = 0;
-    let mut buffer = vec![0; CHUNK];
-    for segment in &segments.0 {
-        let mut at = segment.start;
-        while at < segment.end.next_multiple_of(BLOCK) {
-            if at.is_multiple_of(BLOCK) {
-                out.write(&bitmap)?;
+    // Within a block, too, holes are left out where the output can have them.
+    let pieces = Segments::of(disk, PIECE)?;
+    let total = pieces.0.iter().map(|r| r.end - r.start).sum();
+    let (mut done, mut buffer) = (0, vec![0; CHUNK]);
+    let mut pieces = pieces.0.iter().cloned().peekable();
+    for block in segments.0.iter().flat_map(|s| (s.start..s.end).step_by(BLOCK as usize)) {
+        out.write(&bitmap)?;
+        let mut at = block;
+        while let Some(piece) = pieces.peek_mut().filter(|p| p.start < block + BLOCK) {
+            out.zeros(piece.start - at)?;
+            let inside = (piece.end.min(block + BLOCK) - piece.start).min(CHUNK as u64);
+            let (data, _) = buffer.split_at_mut(usize::try_from(inside).unwrap_or(CHUNK));
+            disk.read_exact_at(data, piece.start)?;
+            out.write(data)?;
+            piece.start += inside;
+            at = piece.start;
+            done += inside;
+            if piece.is_empty() {
+                pieces.next();
             }
-            let inside = usize::try_from(segment.end.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
-            let (data, _) = buffer.split_at_mut(inside);
-            if inside > 0 {
-                disk.read_exact_at(data, at)?;
-                out.write(data)?;
-            }
-            out.zeros((CHUNK - inside) as u64)?;
-            at += CHUNK as u64;
-            done += CHUNK as u64;
             out.progress(done, total)?;
         }
+        out.zeros(block + BLOCK - at)?;
     }
     Ok(out.write(footer.as_bytes())?)
 }

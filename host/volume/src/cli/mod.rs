@@ -144,6 +144,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
     }
     let repository = Repository::open(dir, Sharing::Turns)?;
     let show = show::Show { json: options.json };
+    let long = matches!(options.command, Command::Import { .. } | Command::Export { .. } | Command::Nbd(_));
+    let kept = (!long).then(|| repository.keep());
     match &options.command {
         Command::Init => {}
         Command::List => show.list(&repository)?,
@@ -184,6 +186,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
         Command::Nbd(args) => serve::run(&repository, args, options.json)?,
         Command::Check => return check(&repository, &show, dir),
     }
+    drop(kept);
     Ok(ExitCode::SUCCESS)
 }
 
