@@ -72,11 +72,13 @@ pub(crate) struct Forward<'a> {
     input: Input<'a>,
     /// Bytes taken so far.
     pub at: u64,
+    /// Where the file is known to have data. (To ask anew at each piece would take time with the square of a long range.)
+    data: Range<u64>,
 }
 
 impl<'a> Forward<'a> {
     pub fn new(input: Input<'a>) -> Self {
-        Self { input, at: 0 }
+        Self { input, at: 0, data: 0..0 }
     }
 
     /// The whole length, if it is known.
@@ -138,9 +140,14 @@ impl<'a> Forward<'a> {
     }
 
     /// Where, from here on and up to `end`, the next bytes are that may be anything but zeros. `None`: nowhere.
-    pub fn next_data(&self, end: u64) -> io::Result<Option<u64>> {
+    pub fn next_data(&mut self, end: u64) -> io::Result<Option<u64>> {
         let next = match &self.input {
-            Input::File(file) => file.next_data(self.at)?.map(|r| r.start),
+            Input::File(_) if self.data.contains(&self.at) => Some(self.at),
+            Input::File(file) => {
+                let data = file.next_data(self.at)?;
+                self.data = data.clone().unwrap_or_default();
+                data.map(|r| r.start)
+            }
             Input::Stream(_) => Some(self.at),
         };
         Ok(next.filter(|n| *n < end))

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use radon_image::{FileSource, ReadAt};
 use rustix::fs::{Mode, OFlags, ioctl_ficlone, open, statfs};
+use rustix::io::Errno;
 
 use crate::error::At;
+use crate::held::Held;
 use crate::{Extent, Place, Result, VolumeError, fiemap};
 
 /// What a repository asks of the file system it lies on.
@@ -89,16 +91,30 @@ pub(crate) fn nameless(dir: &Path) -> Result<File> {
     let mode = Mode::RUSR | Mode::WUSR;
     match open(dir, flags, mode) {
         Ok(file) => Ok(file.into()),
-        // NFS has no such thing: one that loses its name at once.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+        // NFS has no such thing. A file that loses its name there keeps a hidden one while it is open; only if the whole machine dies,
+        // that is left over, for `sweep`.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
             let path = dir.join(format!("nameless-{}", crate::VolumeId::random().at(dir)?));
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let file = open(&path, flags, mode).at(&path)?;
+            let file = File::from(open(&path, flags, mode).at(&path)?);
+            file.try_lock().map_err(io::Error::from).at(&path)?;
             std::fs::remove_file(&path).at(&path)?;
-            Ok(file.into())
+            Ok(file)
         }
         Err(error) => Err(error).at(dir),
     }
+}
+
+/// Removes the nameless files of machines that are no more: whoever lives has his locked.
+pub(crate) fn sweep(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir).at(dir)? {
+        let path = entry.at(dir)?.path();
+        let opened = File::options().read(true).write(true).open(&path);
+        if opened.is_ok_and(|file| Held::lock(file).is_ok()) {
+            std::fs::remove_file(&path).at(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Has a folder's entries on the disk.

@@ -3,6 +3,7 @@
 //! ```text
 //! <repository>/volumes.redb            what there is, and what was begun (docs/decisions/0012)
 //! <repository>/volumes/<id>.raw        one sparse file a volume or snapshot
+//! <repository>/frozen/                 copies without a name (on NFS, a hidden one) while somebody reads them
 //! <repository>/reserve                 room for transactions when the file system is full
 //! ```
 //! A snapshot or a clone is a reflink of the file: made in constant time, as good as its origin, and depending on nothing.

@@ -29,7 +29,7 @@ use radon_image::{FileSource, Format, Identity, Input, Output, SECTOR};
 use crate::changes::{compare, differing_bytes, join};
 use crate::database::Database;
 use crate::error::At;
-use crate::filesystem::{FileSystem, detect, nameless, sync_dir};
+use crate::filesystem::{self, FileSystem, detect, nameless, sync_dir};
 use crate::held::Held;
 use crate::record::Intent;
 use crate::transfer::{Disk, Progress, VolumeSink};
@@ -77,8 +77,9 @@ pub struct Repository {
 impl Repository {
     /// Makes one in a folder, which is made if need be. Killed on its way, it can be called again.
     pub fn init(dir: &Path) -> Result<()> {
-        let volumes = dir.join("volumes");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&volumes).at(&volumes)?;
+        for part in [dir.join("volumes"), dir.join("frozen")] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&part).at(&part)?;
+        }
         detect(dir)?;
         let (database, new) = (dir.join("volumes.redb"), dir.join("volumes.redb.new"));
         if database.exists() {
@@ -137,17 +138,23 @@ impl Repository {
         self.dir.join("volumes")
     }
 
+    /// Where copies without a name lie.
+    fn frozen_dir(&self) -> PathBuf {
+        self.dir.join("frozen")
+    }
+
     fn path(&self, id: VolumeId) -> PathBuf {
         self.volumes_dir().join(format!("{id}.raw"))
     }
 
     /// Carries out or undoes what was begun by those who are no more.
     fn recover(&self, turn: &mut Turn<'_>) -> Result<()> {
+        filesystem::sweep(&self.frozen_dir())?;
         for (id, intent) in turn.read(Database::intents)? {
             let path = self.path(id);
             match intent {
                 Intent::Make => {
-                    match File::open(&path) {
+                    match open_both(&path) {
                         Ok(file) => match Held::lock(file) {
                             Ok(held) => {
                                 self.unlink(&path)?;
@@ -329,7 +336,7 @@ impl Repository {
     /// Locks a volume's file against everybody; `None` if the file is lost.
     fn hold(&self, id: VolumeId) -> Result<Option<Held>> {
         let path = self.path(id);
-        let file = match File::open(&path) {
+        let file = match open_both(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).at(&path),
@@ -345,7 +352,7 @@ impl Repository {
             return Err(VolumeError::ReadOnly(id));
         }
         let path = self.path(id);
-        let file = OpenOptions::new().read(true).write(true).open(&path).at(&path)?;
+        let file = open_both(&path).at(&path)?;
         Ok(Disk::writable(lock(file, id, &path)?, volume.size))
     }
 
@@ -361,7 +368,7 @@ impl Repository {
         let size = turn.read(|d| d.volume(id))?.size;
         let path = self.path(id);
         let from = File::open(&path).at(&path)?;
-        let copy = nameless(&self.volumes_dir())?;
+        let copy = nameless(&self.frozen_dir())?;
         self.system.clone_file(&from, &copy).at(&path)?;
         Ok((copy, size))
     }
@@ -408,7 +415,12 @@ impl Repository {
 
     fn differences(&self, old: Option<VolumeId>, new: &File, size: u64) -> Result<Vec<Range<u64>>> {
         let old = match old {
-            None => nameless(&self.volumes_dir())?,
+            None => {
+                let turn = self.turn()?;
+                let empty = nameless(&self.frozen_dir())?;
+                drop(turn);
+                empty
+            }
             Some(old) => self.frozen(old)?.0,
         };
         let dir = self.volumes_dir();
@@ -509,6 +521,11 @@ pub enum Shrink {
     Yes,
     /// That is an error.
     No,
+}
+
+/// Opens a file for reading and writing; NFS locks no other against everybody.
+fn open_both(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 fn lock(file: File, id: VolumeId, path: &Path) -> Result<Held> {

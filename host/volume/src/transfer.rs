@@ -105,6 +105,17 @@ impl Disk {
         Self { file: Content::Frozen(file), size }
     }
 
+    fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
+        let zeros = vec![0; 1 << 20];
+        let mut done = 0;
+        while done < length {
+            let count = usize::try_from(length - done).unwrap_or(usize::MAX).min(zeros.len());
+            self.file().write_all_at(zeros.get(..count).unwrap_or_default(), offset + done)?;
+            done += count as u64;
+        }
+        Ok(())
+    }
+
     fn file(&self) -> &File {
         match &self.file {
             Content::Volume(held) => held,
@@ -139,7 +150,11 @@ impl Device for Disk {
 
     fn zero(&self, offset: u64, length: u64, holes: bool) -> io::Result<()> {
         let kind = if holes { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
-        Ok(fallocate(self.file(), kind | FallocateFlags::KEEP_SIZE, offset, length)?)
+        match fallocate(self.file(), kind | FallocateFlags::KEEP_SIZE, offset, length) {
+            // NFS makes holes, and nothing else of the kind.
+            Err(Errno::OPNOTSUPP) => self.write_zeros(offset, length),
+            other => Ok(other?),
+        }
     }
 
     fn data_at(&self, offset: u64) -> io::Result<(bool, u64)> {
