@@ -11,6 +11,7 @@ mod miri;
 mod options;
 mod system;
 pub mod verdict;
+mod volumes;
 
 use crate::scenario::{Options, Outcome};
 use anyhow::{Result, bail};
@@ -19,7 +20,7 @@ use std::time::Instant;
 /// Arguments of `test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only tests whose `layer/name` contains this (layers: gates, host, miri, alone, verdict, system)
+    /// Only tests whose `layer/name` contains this (layers: gates, host, miri, alone, verdict, system, volumes)
     filter: Option<String>,
     /// Skip the layers that need an emulated machine
     #[arg(long)]
@@ -100,6 +101,8 @@ pub fn run(args: &Args) -> Result<()> {
         step("whole systems");
         system::run(&mut report, &args.options)?;
         interactive::run(&mut report, &args.options);
+        step("volumes on NFS");
+        volumes::run(&mut report);
     }
     println!("== {} s in all", started.elapsed().as_secs());
     for name in &report.failed {

@@ -1,5 +1,7 @@
 //! Reading a QCOW2 image, in the order of its disk.
 
+use std::thread;
+
 use ruzstd::decoding::FrameDecoder;
 use zerocopy::FromBytes;
 use zerocopy::big_endian::U64;
@@ -23,6 +25,7 @@ pub fn read(image: &dyn ReadAt, sink: &mut dyn Sink) -> Result<u64> {
         header,
         budget: Budget::new(image.length(), cluster),
         run: Run::default(),
+        packed: Vec::new(),
         buffer: vec![0; CHUNK.max(usize::try_from(cluster).unwrap_or(CHUNK))],
     };
     let reach = header.l2_reach();
@@ -43,6 +46,7 @@ pub fn read(image: &dyn ReadAt, sink: &mut dyn Sink) -> Result<u64> {
         sink.progress(((number + 1) * reach).min(size), Some(size))?;
     }
     reader.flush(sink)?;
+    reader.unpack(sink)?;
     Ok(disk)
 }
 
@@ -82,6 +86,8 @@ struct Reader<'a> {
     header: Header,
     budget: Budget,
     run: Run,
+    /// Compressed clusters that wait.
+    packed: Vec<Packed>,
     buffer: Vec<u8>,
 }
 
@@ -102,7 +108,6 @@ impl Reader<'_> {
         for (entry, disk) in entries.iter().zip((base..size).step_by(usize::try_from(cluster).unwrap_or(1))) {
             let entry = entry.get();
             if entry & COMPRESSED != 0 {
-                self.flush(sink)?;
                 self.compressed(entry, disk, sink)?;
             } else if entry & OFFSET != 0 && entry & zero == 0 {
                 self.plain(entry & OFFSET, disk, sink)?;
@@ -140,10 +145,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Unpacks one cluster (`docs/interop/qcow2.txt`, "Compressed Clusters Descriptor").
+    /// Takes in one compressed cluster (`docs/interop/qcow2.txt`, "Compressed Clusters Descriptor").
     fn compressed(&mut self, entry: u64, disk: u64, sink: &mut dyn Sink) -> Result<()> {
         Budget::take(&mut self.budget.compressed, "compressed clusters")?;
-        let cluster = self.header.cluster();
         let shift = 62 - (self.header.cluster_bits.get() - 8);
         let file = entry & ((1 << shift) - 1);
         let sectors = ((entry & (COMPRESSED - 1)) >> shift) + 1;
@@ -151,16 +155,68 @@ impl Reader<'_> {
         if file >= self.image.length() {
             return corrupt(QCOW2, format!("a compressed cluster at {file:#x}"));
         }
-        let mut packed = vec![0; usize::try_from(length).unwrap_or(0)];
-        read_padded(self.image, &mut packed, file)?;
-        let (data, _) = self.buffer.split_at_mut(usize::try_from(cluster).unwrap_or(0));
-        if unpack(&packed, data, self.header.compression()) != Some(data.len()) {
-            return corrupt(QCOW2, format!("the compressed cluster at {file:#x} does not unpack"));
+        let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
+        read_padded(self.image, &mut data, file)?;
+        self.packed.push(Packed { disk, file, data });
+        let waiting = self.packed.len() as u64 * self.header.cluster();
+        if waiting >= BATCH { self.unpack(sink) } else { Ok(()) }
+    }
+
+    /// Unpacks the compressed clusters that wait, on all processors if there are many.
+    fn unpack(&mut self, sink: &mut dyn Sink) -> Result<()> {
+        let waiting = std::mem::take(&mut self.packed);
+        let (size, cluster) = (self.header.size.get(), self.header.cluster());
+        let compression = self.header.compression();
+        let length = usize::try_from(cluster).unwrap_or(0);
+        let unpack = |part: &[Packed]| -> Result<Vec<Vec<u8>>> {
+            part.iter().map(|packed| packed.unpack(length, compression)).collect()
+        };
+        let threads = thread::available_parallelism().map_or(1, |n| n.get().min(8));
+        let each = waiting.len().div_ceil(threads).max(4);
+        let parts: Vec<_> = thread::scope(|scope| {
+            let mut parts = waiting.chunks(each);
+            // The first is this thread's own.
+            let first = parts.next().unwrap_or_default();
+            let others: Vec<_> = parts.map(|part| scope.spawn(move || unpack(part))).collect();
+            let mut done = vec![unpack(first)];
+            done.extend(
+                others
+                    .into_iter()
+                    .map(|t| t.join().unwrap_or_else(|_| corrupt(QCOW2, "it broke its reader"))),
+            );
+            done
+        });
+        let mut clusters = Vec::new();
+        for part in parts {
+            clusters.extend(part?);
         }
-        let length = cluster.min(self.header.size.get().saturating_sub(disk));
-        sink.write_at(data.get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default(), disk)?;
-        sink.progress(disk + length, Some(self.header.size.get()))?;
+        for (packed, data) in waiting.iter().zip(clusters) {
+            let length = cluster.min(size.saturating_sub(packed.disk));
+            sink.write_at(data.get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default(), packed.disk)?;
+            sink.progress(packed.disk + length, Some(size))?;
+        }
         Ok(())
+    }
+}
+
+/// Bytes that are unpacked at a time.
+const BATCH: u64 = 8 << 20;
+
+/// A compressed cluster.
+struct Packed {
+    /// Where on the disk, and in the file, it begins.
+    disk: u64,
+    file: u64,
+    data: Vec<u8>,
+}
+
+impl Packed {
+    fn unpack(&self, length: usize, compression: Compression) -> Result<Vec<u8>> {
+        let mut data = vec![0; length];
+        if unpack(&self.data, &mut data, compression) != Some(length) {
+            return corrupt(QCOW2, format!("the compressed cluster at {:#x} does not unpack", self.file));
+        }
+        Ok(data)
     }
 }
 
