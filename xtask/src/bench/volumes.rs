@@ -4,6 +4,7 @@
 //! On an XFS in a file, mounted through a loop device. Both programs leave their result on the disk (`qemu-img` is told to). They take
 //! turns, and the best of several turns counts. Processor time, the kernel's for the program included, is the steadier measure.
 
+use crate::test::volumes::machine;
 use crate::{paths, setup, shell};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
@@ -21,9 +22,26 @@ const DATA: u64 = 1 << 30;
 /// Measures and prints the tables.
 pub fn run() -> Result<()> {
     setup::run()?;
+    instructions()?;
     let bench = Bench { program: build()?, xfs: Mounted::new()? };
     bench.sizes()?;
     bench.images()
+}
+
+/// Instructions of the same operations, in an emulated machine that counts them.
+fn instructions() -> Result<()> {
+    let modules = ["virtio_pci", "virtio_blk", "crc32c_generic", "xfs"];
+    let text = machine("instructions", &["-smp", "1", "-icount", "shift=0,sleep=off"], &modules)?;
+    println!(
+        "\nmillions of instructions, the kernel's for the process included; `nothing` is `radon-volume --version`:"
+    );
+    println!("{:<16} {:>8} {:<9} {:>8}", "volume", "extents", "operation", "M");
+    for line in text.lines().filter_map(|l| l.split_once("volumes: instructions ")) {
+        let words: Vec<&str> = line.1.split_whitespace().collect();
+        let [volume, extents, operation, count] = words[..] else { bail!("what is {line:?}?") };
+        println!("{volume:<16} {extents:>8} {operation:<9} {count:>8}");
+    }
+    Ok(())
 }
 
 /// Builds `radon-volume` as it is shipped.

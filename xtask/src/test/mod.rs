@@ -11,7 +11,7 @@ mod miri;
 mod options;
 mod system;
 pub mod verdict;
-mod volumes;
+pub mod volumes;
 
 use crate::scenario::{Options, Outcome};
 use anyhow::{Result, bail};
