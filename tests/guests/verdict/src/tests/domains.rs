@@ -2,19 +2,20 @@
 
 use crate::services;
 use harness::boot::Entry;
-use harness::domain::{self, Child, Config, create_bare, create_empty};
-use harness::hypercall::{domctl_plain, sched_op};
+use harness::domain::{self, Child, Config, create, create_bare, create_empty};
+use harness::hypercall::{domctl_plain, sched_op, set_param};
 use harness::mailbox::{self, DATA};
 use harness::{Outcome, Verdict, ensure, ensure_eq, event, tests, time};
 use xen_abi::Errno;
 use xen_abi::domctl::*;
+use xen_abi::hvm_op::HVM_PARAM_TRIPLE_FAULT_REASON;
 use xen_abi::hypercall::*;
 use xen_abi::sched::*;
 use xen_abi::xen::{DOMID_SELF, VIRQ_DOM_EXC};
 
 tests! {
     here: domain_create_and_destroy, domain_destroy_leaks_nothing, domain_running_destroy_leaks_nothing,
-        domain_many_at_once, domain_shutdown_codes, domain_halt_is_poweroff, domain_triple_fault_is_crash,
+        domain_many_at_once, domain_shutdown_codes, domain_halt_is_poweroff, domain_triple_fault_reason,
         domain_jump_into_void_is_crash, domain_dom_exc_virq, domain_pause_stops, domain_pause_nests, domain_watchdog,
         domain_watchdog_stopped, domain_remote_shutdown, domain_child_may_not, domain_32_bit_flat, domain_32_bit_pae,
         domain_compat_mode, domain_destroy_unknown, domain_create_refuses, domain_trigger_nmi, domain_two_vcpus_die,
@@ -130,12 +131,19 @@ fn domain_halt_is_poweroff() -> Verdict {
     ends_with(Entry::Halt.address(), SHUTDOWN_POWEROFF)
 }
 
-/// A triple fault is a crash (or the reboot that some toolstacks choose), of that domain only.
-fn domain_triple_fault_is_crash() -> Verdict {
-    let child = Child::with(&Config { entry: Entry::TripleFault.address(), ..Config::default() }, "")?;
-    let code = child.wait_shutdown(5000)?;
-    ensure!(code == SHUTDOWN_CRASH || code == SHUTDOWN_REBOOT, "shutdown code {code}");
-    child.destroy()
+/// A triple fault ends that domain only: as a reboot, or as whatever the toolstack has set.
+fn domain_triple_fault_reason() -> Verdict {
+    let config = Config { entry: Entry::TripleFault.address(), ..Config::default() };
+    for (reason, code) in [(None, SHUTDOWN_REBOOT), (Some(SHUTDOWN_CRASH), SHUTDOWN_CRASH)] {
+        let child = create(&config, "")?;
+        if let Some(reason) = reason {
+            set_param(child.domid, HVM_PARAM_TRIPLE_FAULT_REASON, reason.into())?;
+        }
+        child.unpause()?;
+        ensure_eq!(child.wait_shutdown(5000)?, code, "shutdown code with reason {reason:?}");
+        child.destroy()?;
+    }
+    Ok(())
 }
 
 /// Executing where no memory is crashes the domain.
