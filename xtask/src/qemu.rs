@@ -53,8 +53,6 @@ pub struct Machine {
     pub debug: bool,
     /// Count instructions instead of time: slow, repeatable.
     pub icount: bool,
-    /// A thread for each emulated processor: only where nothing executes VMRUN (docs/decisions/0013-one-emulator-thread.md).
-    pub threads: bool,
     /// What is booted.
     pub boot: Boot,
     /// Further arguments for QEMU.
@@ -116,7 +114,7 @@ impl Machine {
             // RDTSCP is reported as RDTSC when intercepted, MWAIT faults, moving vCPUs lose extended state, and CMPXCHG16B
             // leaves rubbish in RFLAGS.
             let cpu = "EPYC,+svm,+npt,-rdtscp,-monitor,-xsave,-cx16";
-            let threads = if self.threads { "multi" } else { "single" };
+            let threads = if self.icount { "single" } else { "multi" };
             c.args(["-accel", &format!("tcg,thread={threads}"), "-machine", "q35,kernel-irqchip=off"]);
             c.args(["-cpu", &if stock { format!("{cpu},-smap,-smep") } else { cpu.to_owned() }]);
         }
@@ -364,7 +362,6 @@ mod tests {
             memory: 2048,
             debug: false,
             icount: true,
-            threads: false,
             boot: Boot::Multiboot { kernel: "image".into(), args: "loglvl=all".into(), modules },
             extra: vec![],
         }

@@ -153,7 +153,6 @@ impl Options {
             memory: self.memory,
             debug: self.debug,
             icount: false,
-            threads: false,
             boot,
             extra: self.qemu_args.clone(),
         }

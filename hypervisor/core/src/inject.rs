@@ -113,7 +113,7 @@ fn prepare_anew(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, context: &mut Context) -
         return true;
     }
     let (vector, more) = match source {
-        Source::Callback(vector) => (vector, vcpu.apic.lock().highest_pending().is_some()),
+        Source::Callback(vector) => (vector, false),
         Source::Apic(vector) => {
             let mut apic = vcpu.apic.lock();
             apic.ack(vector);

@@ -68,6 +68,7 @@ forward! {
     fetched_bytes() -> ([u8; 15], usize);
     interrupt_shadow() -> bool;
     injecting() -> bool;
+    interrupted_event() -> Option<Event>;
     tsc_offset() -> u64;
     tpr_class() -> u8;
     overhead_pages() -> usize;
@@ -76,7 +77,6 @@ forward! {
     }
     write {
     run() -> Exit;
-    take_interrupted_event() -> Option<Event>;
     set_gpr(r: Gpr, value: u64);
     set_rip(rip: u64);
     set_rflags(value: u64);

@@ -378,7 +378,7 @@ fn enter(domain: &Domain, vcpu: &Arc<Vcpu>, context: &mut Context) -> Option<Exi
     }
     let exit = context.backend.run();
     vcpu.leave_guest();
-    context.pending = context.backend.take_interrupted_event();
+    context.pending = context.backend.interrupted_event();
     match exit {
         Exit::Interrupt | Exit::Nmi => {
             irq::window();

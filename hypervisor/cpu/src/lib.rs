@@ -70,8 +70,8 @@ pub trait Backend: Send {
     fn cancel_injection(&mut self);
     /// True when an event is already queued for the next entry.
     fn injecting(&self) -> bool;
-    /// Event whose delivery the exit interrupted, or came before; it must be delivered again, and is not queued any more.
-    fn take_interrupted_event(&mut self) -> Option<Event>;
+    /// Event whose delivery the exit interrupted; it must be delivered again.
+    fn interrupted_event(&self) -> Option<Event>;
     /// Asks for an exit as soon as the guest can take an interrupt (`true`), or takes the request back.
     fn request_interrupt_window(&mut self, want: bool);
     /// Root of the nested page table and the flush generation. A new generation makes the next entry flush.

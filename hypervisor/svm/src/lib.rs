@@ -7,7 +7,6 @@
 mod asid;
 mod debug;
 mod exitcode;
-mod inject;
 mod permissions;
 mod vmcb;
 
@@ -80,6 +79,8 @@ const fn table_offset(d: Descriptor) -> usize {
 }
 
 const EFER_SVME: u64 = 1 << 12;
+const V_IRQ: u64 = 1 << 8;
+const V_IGN_TPR: u64 = 1 << 20;
 const V_INTR_MASKING: u64 = 1 << 24;
 
 impl SvmVcpu {
@@ -381,23 +382,36 @@ impl Backend for SvmVcpu {
     }
     #[inline]
     fn inject(&mut self, event: Event) {
-        inject::inject(&mut self.vmcb, event);
+        self.vmcb.set_event_inject(exitcode::encode_event(event));
     }
     fn cancel_injection(&mut self) {
-        inject::cancel(&mut self.vmcb);
+        self.vmcb.set_event_inject(0);
     }
     #[inline]
     fn injecting(&self) -> bool {
-        inject::injecting(&self.vmcb)
+        self.vmcb.event_inject() & (1 << 31) != 0
     }
     #[inline]
-    fn take_interrupted_event(&mut self) -> Option<Event> {
-        inject::take_interrupted(&mut self.vmcb)
+    fn interrupted_event(&self) -> Option<Event> {
+        exitcode::decode_event(self.vmcb.exit_int_info())
     }
 
     #[inline]
     fn request_interrupt_window(&mut self, want: bool) {
-        inject::request_window(&mut self.vmcb, want);
+        let has = self.vmcb.intercept1() & intercept1::VINTR != 0;
+        if want == has {
+            return;
+        }
+        let words = self.vmcb.intercept1();
+        let vintr = self.vmcb.vintr();
+        if want {
+            // A dummy virtual interrupt that ignores TPR: the VINTR intercept fires when it would be taken.
+            self.vmcb.set_intercept1(words | intercept1::VINTR);
+            self.vmcb.set_vintr(vintr | V_IRQ | V_IGN_TPR);
+        } else {
+            self.vmcb.set_intercept1(words & !intercept1::VINTR);
+            self.vmcb.set_vintr(vintr & !(V_IRQ | V_IGN_TPR));
+        }
     }
 
     #[inline]

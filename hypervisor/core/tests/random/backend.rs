@@ -104,7 +104,7 @@ impl Backend for FakeBackend {
     fn injecting(&self) -> bool {
         self.injected.is_some()
     }
-    fn take_interrupted_event(&mut self) -> Option<Event> {
+    fn interrupted_event(&self) -> Option<Event> {
         None
     }
     fn request_interrupt_window(&mut self, _want: bool) {}
