@@ -155,8 +155,10 @@ impl Xenstore {
         self.done("set permissions of", path, XS_SET_PERMS, tx, &payload)
     }
 
-    /// Runs `body` in a transaction, again and again until it is not disturbed.
+    /// Runs `body` in a transaction, again and again until it is not disturbed. An error if that takes too long: a guest can
+    /// write where we do.
     pub fn transaction<T>(&mut self, mut body: impl FnMut(&mut Self, Tx) -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + ANSWER;
         loop {
             let id = self
                 .call(XS_TRANSACTION_START, Tx::NONE, &text(&[""]))
@@ -171,7 +173,10 @@ impl Xenstore {
             let end = if result.is_ok() { "T" } else { "F" };
             match self.call(XS_TRANSACTION_END, tx, &text(&[end])) {
                 // EAGAIN: somebody else wrote there in the meantime.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && result.is_ok() => {}
+                Err(e)
+                    if e.kind() == io::ErrorKind::WouldBlock
+                        && result.is_ok()
+                        && Instant::now() < deadline => {}
                 Err(e) if result.is_ok() => return Err(failed("commit", "a transaction", e)),
                 _ => return result,
             }
@@ -257,7 +262,11 @@ impl Xenstore {
                 }
                 let mut words = strings(&body).into_iter();
                 if let (Some(path), Some(token)) = (words.next(), words.next()) {
-                    self.events.push_back(WatchEvent { path, token });
+                    let event = WatchEvent { path, token };
+                    // It says to look again, however often: a guest that writes fast fills no memory here.
+                    if !self.events.contains(&event) {
+                        self.events.push_back(event);
+                    }
                 }
                 return Ok(Some((XsdSockmsg { req_id: 0, ..head }, Vec::new())));
             }
@@ -333,4 +342,38 @@ fn errno(body: &[u8]) -> io::Error {
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u32, req_id: u32, body: &[u8]) -> Vec<u8> {
+        let head = XsdSockmsg { kind, req_id, tx_id: 0, len: body.len() as u32 };
+        [head.as_bytes(), body].concat()
+    }
+
+    #[test]
+    fn changes_in_front_of_an_answer_are_kept_once() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        for path in ["a", "a", "b", "a"] {
+            theirs.write_all(&message(XS_WATCH_EVENT, 0, &text(&[path, "t"]))).unwrap();
+        }
+        theirs.write_all(&message(XS_READ, 1, b"value")).unwrap();
+        let mut store = Xenstore::over_socket(ours);
+        assert_eq!(store.read(Tx::NONE, "x").unwrap().as_deref(), Some("value"));
+        let mut seen = Vec::new();
+        while let Some(event) = store.next_event(Instant::now()).unwrap() {
+            seen.push(event.path);
+        }
+        assert_eq!(seen, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_message_longer_than_the_protocol_allows_is_an_error() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let head = XsdSockmsg { kind: XS_READ, req_id: 1, tx_id: 0, len: XENSTORE_PAYLOAD_MAX + 1 };
+        theirs.write_all(head.as_bytes()).unwrap();
+        assert!(Xenstore::over_socket(ours).read(Tx::NONE, "x").is_err());
+    }
 }
