@@ -33,11 +33,20 @@ impl Manager {
 pub fn run(record: &Path, control: &Control) -> Result<()> {
     let mut store = Xenstore::open()?;
     store.watch("@releaseDomain", "supervise")?;
+    let mut changed = false;
     while !control.cancel.load(Ordering::Relaxed) {
-        if store.next_event(Instant::now() + LOOK)?.is_some() {
-            for name in Manager::open(record)?.follow_ends(control)? {
-                println!("ended: {name}");
+        changed |= store.next_event(Instant::now() + LOOK)?.is_some();
+        if !changed {
+            continue;
+        }
+        match Manager::open(record).and_then(|vms| vms.follow_ends(control)) {
+            Ok(names) => {
+                names.iter().for_each(|name| println!("ended: {name}"));
+                changed = false;
             }
+            Err(Error::Cancelled(_)) => break,
+            // Somebody has the record for long: tried again.
+            Err(error) => eprintln!("radon-domain: {error}"),
         }
     }
     Ok(())

@@ -74,6 +74,8 @@ fn one(
     store.transaction(|store, tx| {
         for kind in ["console", "vbd", "vif"] {
             store.remove(tx, &format!("/local/domain/0/backend/{kind}/{domid}"))?;
+            // Where dom0's kernel complains, now and then of what is on its way out anyway.
+            store.remove(tx, &format!("/local/domain/0/error/backend/{kind}/{domid}"))?;
         }
         for path in [nodes::toolstack_path(domid), nodes::vm_path(uuid), nodes::domain_path(domid)] {
             store.remove(tx, &path)?;

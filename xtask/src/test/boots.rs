@@ -78,7 +78,9 @@ pub const BOOTS: &[Boot] = &[
         ..PLAIN
     },
     Boot { name: "lifecycle", scenarios: &["lifecycle"], ..PLAIN },
-    Boot { name: "domains", scenarios: &["domains", "domains-killed"], ..PLAIN },
+    Boot { name: "domains", scenarios: &["domains"], ..PLAIN },
+    Boot { name: "domains-killed", scenarios: &["domains-killed"], ..PLAIN },
+    Boot { name: "domains-killed-guest", scenarios: &["domains-killed-guest"], ..PLAIN },
     Boot { name: "many", cpus: 2, dom0_cpus: 2, scenarios: &["many"], ..PLAIN },
     Boot { name: "1cpu", scenarios: &["first-light", "network"], ..PLAIN },
     Boot {
