@@ -51,7 +51,10 @@ pub fn dom0(packages: &Packages, extra: &[(String, Vec<u8>)]) -> Result<PathBuf>
     let disk = guest::disk(packages)?;
     let mut image = fs::read(&base)?;
     image.extend(overlay(packages, &disk, extra)?);
-    let path = paths::cache().join("dom0.cpio");
+    // By what makes it differ: machines of several kinds start side by side.
+    let names = extra.iter().map(|(name, _)| name.as_bytes());
+    let print = shell::fingerprint([packages.fingerprint.as_bytes()].into_iter().chain(names));
+    let path = paths::cache().join(format!("dom0-{print}.cpio"));
     shell::write(&path, &image)?;
     Ok(path)
 }

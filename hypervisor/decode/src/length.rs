@@ -152,6 +152,10 @@ fn with_prefixes(expected: Kind, bytes: &[u8], mode: Mode) -> Result<u8, Mismatc
     if prefixes.lock && expected != Kind::MovCr {
         return Err(Mismatch::Different);
     }
+    // With F2 or F3 the opcode of RDPRU is RMPREAD or RMPQUERY (APM vol. 3).
+    if prefixes.repeat != 0 && expected == Kind::Rdpru {
+        return Err(Mismatch::Different);
+    }
     let opcode = bytes.next()?;
     let escape = if opcode == 0x0f { Some(bytes.next()?) } else { None };
     let matches = if let Some(fixed) = expected.fixed() {

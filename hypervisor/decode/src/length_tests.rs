@@ -177,6 +177,16 @@ proptest! {
 }
 
 #[test]
+fn rdpru_has_no_repeat_prefix() {
+    for mode in [Mode::Bits16, Mode::Bits32, Mode::Bits64] {
+        assert_eq!(length_of(Kind::Rdpru, &[0x0f, 0x01, 0xfd], mode), Ok(3));
+        for prefix in [0xf2, 0xf3] {
+            assert_eq!(length_of(Kind::Rdpru, &[prefix, 0x0f, 0x01, 0xfd], mode), Err(Mismatch::Different));
+        }
+    }
+}
+
+#[test]
 fn common_forms() {
     let mode = Mode::Bits64;
     assert_eq!(length_of(Kind::Cpuid, &[0x0f, 0xa2], mode), Ok(2));

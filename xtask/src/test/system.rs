@@ -2,11 +2,14 @@
 
 use super::boots::{BOOTS, Boot, Medium, ON_REQUEST};
 use super::{Report, devices};
+use crate::qemu::Machine;
 use crate::scenario::{self, Event, Options, Outcome};
 use crate::store::Store;
 use crate::{iso, paths, qemu};
 use anyhow::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 /// Runs every boot that has a wanted scenario.
@@ -17,51 +20,68 @@ pub fn run(report: &mut Report, options: &Options) -> Result<()> {
         report.add("system", "control", &Outcome::Skip(why));
         return Ok(());
     }
+    let mut wanted = VecDeque::new();
     for boot in BOOTS {
         let asked = report.filter.as_ref().is_some_and(|f| f.contains(boot.name));
         if ON_REQUEST.contains(&boot.name) && !asked {
             println!("not run: system-{0} (ask for it: cargo xtask test {0})", boot.name);
             continue;
         }
-        let scenarios: Vec<&str> = boot
+        let scenarios: Vec<&'static str> = boot
             .scenarios
             .iter()
             .copied()
             .filter(|s| report.wants(&format!("system-{}", boot.name), s))
             .collect();
         if !scenarios.is_empty() {
-            let mut results = one(options, boot, &scenarios)?;
-            if emulator_fault(boot, &results) {
-                println!(
-                    "note system-{}: QEMU lost track of a #VMEXIT (docs/decisions/0008-qemu-vmexit.md): run again",
-                    boot.name
-                );
-                results = one(options, boot, &scenarios)?;
-            }
-            for (name, outcome) in results {
-                report.add(&format!("system-{}", boot.name), &name, &outcome);
-            }
+            wanted.push_back((boot, scenarios));
         }
     }
+    side_by_side(options, wanted, |boot, results| {
+        for (name, outcome) in results {
+            report.add(&format!("system-{}", boot.name), &name, &outcome);
+        }
+    })
+}
+
+/// Emulated machines that run at the same time: each keeps one processor of the host busy.
+const AT_ONCE: usize = 2;
+
+/// Runs the boots, in order, as many at a time as there are processors for; `see` gets the results of each when it has ended.
+fn side_by_side(
+    options: &Options,
+    wanted: VecDeque<(&'static Boot, Vec<&'static str>)>,
+    mut see: impl FnMut(&Boot, Results),
+) -> Result<()> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let queue = Mutex::new(wanted);
+    let preparing = Mutex::new(());
+    let (send, receive) = mpsc::channel();
+    std::thread::scope(|s| {
+        for _ in 0..AT_ONCE.min(processors) {
+            let (queue, preparing, send) = (&queue, &preparing, send.clone());
+            s.spawn(move || {
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                while let Some((boot, scenarios)) = next() {
+                    let results = one(options, boot, &scenarios, preparing);
+                    let _ = send.send((boot, results));
+                }
+            });
+        }
+        drop(send);
+        // One that could not be prepared is an error of its own, and the others go on.
+        while let Ok((boot, results)) = receive.recv() {
+            let failed = |e: anyhow::Error| vec![("prepare".to_owned(), Outcome::Fail(format!("{e:#}")))];
+            see(boot, results.unwrap_or_else(failed));
+        }
+    });
     Ok(())
 }
 
 /// Names and outcomes of one boot, in order.
 type Results = Vec<(String, Outcome)>;
 
-/// The one fault of the emulated processor that ends a machine now and then, see the decision record: the log says so; or, with
-/// several processors, the emulator leaves without a report of the hypervisor's.
-fn emulator_fault(boot: &Boot, results: &Results) -> bool {
-    let is_fault = |why: &str| {
-        why.contains(FAULT)
-            || boot.cpus > 1
-                && why.contains("the machine stopped before dom0")
-                && !why.contains("Panic on CPU")
-    };
-    results.iter().any(|(_, o)| matches!(o, Outcome::Fail(why) if is_fault(why)))
-}
-
-/// What the hypervisor logs when it finds the processor's own state in the control block.
+/// What the hypervisor logs when it finds the processor's own state in the control block (docs/decisions/0008-qemu-vmexit.md).
 const FAULT: &str = "host state in control block";
 
 /// Two lists of arguments; the second last, because of a text behind `--`.
@@ -69,8 +89,8 @@ fn join(one: &str, two: &str) -> String {
     format!("{one} {two}").trim().to_owned()
 }
 
-fn one(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Results> {
-    let mut results = Results::new();
+/// Makes what a boot needs; the caches are for one at a time.
+fn prepare(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Machine> {
     let options = Options {
         cpus: boot.cpus,
         dom0_cpus: Some(boot.dom0_cpus),
@@ -91,6 +111,15 @@ fn one(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Results> {
         iso::make(&options, &scenarios.join(","), &image)?;
         machine.boot = qemu::Boot::Iso { image, uefi: boot.medium == Medium::UefiCd };
     }
+    Ok(machine)
+}
+
+fn one(options: &Options, boot: &Boot, scenarios: &[&str], preparing: &Mutex<()>) -> Result<Results> {
+    let mut results = Results::new();
+    let machine = {
+        let _alone = preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        prepare(options, boot, scenarios)?
+    };
     let layer = format!("system-{}", boot.name);
     let log = format!("{layer}-{}", options.hypervisor.name());
     let limit = Duration::from_secs(options.limit.max(120 * scenarios.len() as u64 + 120));
