@@ -8,6 +8,7 @@ mod elf;
 mod foreign;
 mod fuzz;
 mod guest;
+mod host_cpu;
 mod image;
 mod initramfs;
 mod iso;

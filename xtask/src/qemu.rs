@@ -1,8 +1,10 @@
 //! The emulated server: QEMU's command line, and a watched run of it.
 
+use crate::host_cpu::HostCpu;
 use crate::{paths, shell};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ pub struct Machine {
     pub debug: bool,
     /// Count instructions instead of time: slow, repeatable.
     pub icount: bool,
+    /// All of its threads on one processor of the host, which QEMU needs where Linux runs (see [`HostCpu`]).
+    pub one_host_cpu: bool,
     /// What is booted.
     pub boot: Boot,
     /// Further arguments for QEMU.
@@ -96,17 +100,19 @@ pub fn no_stock_xen(program: &Path) -> Option<String> {
 }
 
 impl Machine {
-    /// QEMU's command line. The reasons for each CPU flag are in `docs/architecture.md`'s emulator notes.
-    pub fn command(&self) -> Command {
+    /// QEMU's command line, on one processor of the host if one is given. The reasons for each CPU flag are in `docs/architecture.md`'s emulator notes.
+    pub fn command(&self, host_cpu: Option<&HostCpu>) -> Command {
+        let mut words: Vec<OsString> = Vec::new();
         // The emulator must not outlive us, however we end.
-        let mut c = match shell::which("setpriv") {
-            Some(setpriv) => {
-                let mut c = Command::new(setpriv);
-                c.args(["--pdeathsig", "KILL"]).arg(&self.qemu);
-                c
-            }
-            None => Command::new(&self.qemu),
-        };
+        if let Some(setpriv) = shell::which("setpriv") {
+            words.extend([setpriv.into(), "--pdeathsig".into(), "KILL".into()]);
+        }
+        if let Some(cpu) = host_cpu {
+            words.extend(["taskset".into(), "-c".into(), cpu.number().to_string().into()]);
+        }
+        words.push(self.qemu.clone().into());
+        let mut c = Command::new(words.remove(0));
+        c.args(words);
         let stock = self.hypervisor == Hypervisor::Xen;
         if hardware_virtualisation() && !self.icount {
             c.args(["-accel", "kvm", "-cpu", "host", "-machine", "q35"]);
@@ -163,7 +169,9 @@ impl Machine {
             shell::which(&self.qemu.to_string_lossy()).is_some()
         };
         ensure!(exists, "{}; cure: `cargo xtask setup`, or --qemu PATH", start());
-        let mut command = self.command();
+        let emulated = !self.icount && !hardware_virtualisation();
+        let host_cpu = if self.one_host_cpu && emulated { HostCpu::take() } else { None };
+        let mut command = self.command(host_cpu.as_ref());
         let path = paths::logs().join(format!("{log}.log"));
         std::fs::create_dir_all(paths::logs())?;
         let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -190,6 +198,7 @@ impl Machine {
         Ok(Run {
             at_line_start,
             child,
+            _host_cpu: host_cpu,
             stdin,
             receive,
             file,
@@ -205,6 +214,7 @@ impl Machine {
 /// A machine that runs. Dropping it ends it.
 pub struct Run {
     child: Child,
+    _host_cpu: Option<HostCpu>,
     stdin: Option<ChildStdin>,
     receive: Receiver<Vec<u8>>,
     file: File,
@@ -362,6 +372,7 @@ mod tests {
             memory: 2048,
             debug: false,
             icount: true,
+            one_host_cpu: false,
             boot: Boot::Multiboot { kernel: "image".into(), args: "loglvl=all".into(), modules },
             extra: vec![],
         }
@@ -380,13 +391,20 @@ mod tests {
 
     #[test]
     fn commas_in_module_arguments_are_doubled() {
-        let shown = shell::show(&machine(Hypervisor::Radon).command());
+        let shown = shell::show(&machine(Hypervisor::Radon).command(None));
         assert!(shown.contains("-initrd vmlinuz console=hvc0 a=1,,2,initrd"), "{shown}");
     }
 
     #[test]
+    fn all_threads_are_on_one_processor_when_asked() {
+        let cpu = HostCpu::take().unwrap();
+        let shown = shell::show(&machine(Hypervisor::Radon).command(Some(&cpu)));
+        assert!(shown.contains(&format!("taskset -c {} qemu-system-x86_64 ", cpu.number())), "{shown}");
+    }
+
+    #[test]
     fn only_stock_xen_gets_an_iommu() {
-        assert!(shell::show(&machine(Hypervisor::Xen).command()).contains("amd-iommu"));
-        assert!(!shell::show(&machine(Hypervisor::Radon).command()).contains("amd-iommu"));
+        assert!(shell::show(&machine(Hypervisor::Xen).command(None)).contains("amd-iommu"));
+        assert!(!shell::show(&machine(Hypervisor::Radon).command(None)).contains("amd-iommu"));
     }
 }

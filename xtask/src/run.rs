@@ -44,7 +44,7 @@ fn headless(machine: &Machine, limit: Duration, verbose: bool) -> Result<()> {
     let mut failed = Vec::new();
     let mut verdicts = 0;
     if verbose {
-        println!("{}", shell::show(&machine.command()));
+        println!("{}", shell::show(&machine.command(None)));
     }
     scenario::watch(machine, &log, limit, |event, at| match event {
         Event::Milestone(name) => println!("{at:7.1} s  {name}"),

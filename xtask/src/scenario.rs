@@ -153,6 +153,7 @@ impl Options {
             memory: self.memory,
             debug: self.debug,
             icount: false,
+            one_host_cpu: true,
             boot,
             extra: self.qemu_args.clone(),
         }

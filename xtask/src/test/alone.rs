@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::monitor::Monitor;
-use crate::qemu::{Boot, Hypervisor, Run};
+use crate::qemu::{Boot, Hypervisor, Machine, Run};
 use crate::scenario::Options;
 use crate::{image, paths};
 use anyhow::{Context, Result, bail, ensure};
@@ -229,7 +229,8 @@ impl<'a> Shape<'a> {
         let args = format!("console=com1 com1=115200,8n1 loglvl=all {}", self.args);
         let kernel = self.image.map_or_else(image::build, Ok)?;
         let boot = Boot::Multiboot { kernel, args, modules: self.modules };
-        let mut machine = options.machine(boot);
+        // No guest runs: what processors do at the same time can be tested here.
+        let mut machine = Machine { one_host_cpu: false, ..options.machine(boot) };
         machine.extra.extend(DEBUG_EXIT.map(str::to_owned));
         machine.extra.extend(self.more);
         let limit = Duration::from_secs(self.limit * u64::from(options.patience));

@@ -44,8 +44,16 @@ pub fn run(report: &mut Report, options: &Options) -> Result<()> {
     })
 }
 
-/// Emulated machines that run at the same time: each keeps one processor of the host busy.
+/// Emulated machines that run at the same time at most: each keeps one processor of the host busy.
 const AT_ONCE: usize = 2;
+
+/// How many there is memory for (each with what the emulator needs for itself).
+fn memory_for(options: &Options) -> usize {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib: usize = available.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    kib / 1024 / (options.memory as usize + 1024)
+}
 
 /// Runs the boots, in order, as many at a time as there are processors for; `see` gets the results of each when it has ended.
 fn side_by_side(
@@ -58,7 +66,7 @@ fn side_by_side(
     let preparing = Mutex::new(());
     let (send, receive) = mpsc::channel();
     std::thread::scope(|s| {
-        for _ in 0..AT_ONCE.min(processors) {
+        for _ in 0..AT_ONCE.min(processors).min(memory_for(options)).max(1) {
             let (queue, preparing, send) = (&queue, &preparing, send.clone());
             s.spawn(move || {
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
