@@ -3,6 +3,7 @@
 //! `fuzz/` runs them under libFuzzer, `tests/replay.rs` replays `corpus/` under plain `cargo test`.
 
 pub mod acpi;
+pub mod api;
 pub mod boot;
 pub mod decode;
 pub mod events;
@@ -48,4 +49,7 @@ pub const TARGETS: &[Target] = &[
     ("vhd", image::vhd),
     ("qcow2", image::qcow2),
     ("nbd", nbd::run),
+    ("xmlrpc", api::xmlrpc),
+    ("jsonrpc", api::jsonrpc),
+    ("filter", api::filter),
 ];
