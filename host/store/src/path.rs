@@ -1,11 +1,10 @@
 //! Paths: what a client may name, and how names are taken apart.
 
 use crate::errno::{Errno, Result};
-use crate::perm::DomId;
 use std::borrow::Cow;
 
 /// Where the store keeps what belongs to one domain.
-pub fn of_domain(domid: DomId) -> String {
+pub fn of_domain(domid: impl std::fmt::Display) -> String {
     format!("/local/domain/{domid}")
 }
 

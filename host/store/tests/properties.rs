@@ -185,3 +185,18 @@ fn meets(payload: &[u8], changed: &str) -> bool {
     let within = |a: &str, b: &str| b == "/" || a == b || a.starts_with(&format!("{b}/"));
     within(&path, changed) || within(changed, &path)
 }
+
+/// A list of permissions counts towards its node's size as the value does.
+#[test]
+fn permissions_do_not_make_a_node_larger_than_it_may_be() {
+    let (mut store, _) = world(100);
+    let (guest, _) = conns()[1];
+    ask(&mut store, TOOLS, XS_WRITE, 0, b"/x\0");
+    ask(&mut store, TOOLS, XS_SET_PERMS, 0, b"/x\0n1\0");
+    let value = [b"/x\0".as_slice(), &[b'v'; 2048 - 24 - 8 - 8 - 1]].concat();
+    assert_eq!(ask(&mut store, guest, XS_WRITE, 0, &value).reply, Ok(b"OK\0".to_vec()));
+    assert_eq!(ask(&mut store, guest, XS_SET_PERMS, 0, b"/x\0n1\0r2\0").reply, Ok(b"OK\0".to_vec()));
+    assert_eq!(ask(&mut store, guest, XS_SET_PERMS, 0, b"/x\0n1\0r2\0w0\0").reply, Err("ENOSPC".into()));
+    // The control domain is not limited.
+    assert_eq!(ask(&mut store, TOOLS, XS_SET_PERMS, 0, b"/x\0n1\0r2\0w0\0").reply, Ok(b"OK\0".to_vec()));
+}

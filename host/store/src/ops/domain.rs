@@ -68,8 +68,7 @@ impl Store {
 
     /// A domain that is connected.
     fn connected(&self, text: &[u8]) -> Result<DomId> {
-        let id = domid(text)?;
-        if self.introduced.contains_key(&id) { Ok(id) } else { Err(Errno::Noent) }
+        domid(text).ok().filter(|id| self.introduced.contains_key(id)).ok_or(Errno::Noent)
     }
 
     /// The domain that the only argument names, which is connected and not the control domain.
@@ -97,14 +96,15 @@ impl Store {
 
     /// `<domid>|` -> `T|` or `F|`.
     pub(super) fn is_domain_introduced(&self, payload: &[u8]) -> Result<Answer> {
-        let id = domid(wire::one(payload)?)?;
-        let yes = id.0 == DOMID_SELF || self.introduced.contains_key(&id);
+        let id = domid(wire::one(payload)?);
+        let yes = id.is_ok_and(|id| id.0 == DOMID_SELF || self.introduced.contains_key(&id));
         Ok(Answer::Data(if yes { b"T\0".to_vec() } else { b"F\0".to_vec() }))
     }
 
     /// `<domid>|` -> its path.
     pub(super) fn get_domain_path(&self, payload: &[u8]) -> Result<Answer> {
-        let id = domid(wire::one(payload)?)?;
+        // Any number has a path, be there such a domain or not.
+        let id = wire::number(wire::one(payload)?) as u32;
         Ok(Answer::Data(format!("{}\0", path::of_domain(id)).into_bytes()))
     }
 

@@ -215,7 +215,8 @@ impl Store {
         }
     }
 
-    fn check_size(&self, call: &Call, size: usize) -> Result<()> {
+    /// Whether a guest's node may be this large.
+    pub(super) fn check_size(&self, call: &Call, size: usize) -> Result<()> {
         let guest = !call.who.privileged;
         if guest && size >= self.limits.node_size as usize { Err(Errno::Nospc) } else { Ok(()) }
     }

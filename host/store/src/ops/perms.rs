@@ -7,6 +7,7 @@ use crate::perm::{Access, Perm, Perms};
 use crate::record::Record;
 use crate::store::{Host, SPECIALS, Store};
 use crate::transaction::Seen;
+use crate::tree;
 use crate::wire;
 
 impl Store {
@@ -41,10 +42,12 @@ impl Store {
         // Rights are checked before domains are looked up, so that a stranger cannot probe for them.
         let node = self.node(call, &path, Access::WRITE.and(Access::OWNER), Seen::NODE)?;
         let (old, value) = (node.perms().clone(), node.value().clone());
+        let size = tree::size_of(value.len(), list.len(), node.children().names_len());
         let perms = self.existing(perms, host)?;
         if !call.who.privileged && perms.owner() != old.owner() {
             return Err(Errno::Perm);
         }
+        self.check_size(call, size)?;
         self.put(call, &path, value, perms)?;
         match &mut call.tx {
             Some(tx) => tx.touched(&path, true, 0),
