@@ -3,8 +3,11 @@
 . /usr/lib/radon/lib.sh
 . /usr/lib/radon/domains-lib.sh
 
-# What the hypervisor and dom0's kernel take once and keep is taken now.
-check first-guest make warm poweroff
+# What the hypervisor and dom0's kernel take once and keep is taken now: page tables for the places where dom0 maps what guests
+# grant it, among others, more of them with each further device.
+dd if=/dev/zero of=/tmp/extra.img bs=1048576 count=8 2> /dev/null
+check first-guest up warm idle --disk xvda,/tmp/extra.img --nic 0,xenbr0
+check first-interface $VM attach-nic warm 1,xenbr0
 check first-guest-goes $VM destroy warm
 $VM delete warm
 expect nothing-before "$(traces | tr '\n' ' ')" traceless
@@ -52,7 +55,6 @@ umount /mnt
 check delete-deb $VM delete deb
 
 # Plugging.
-dd if=/dev/zero of=/tmp/extra.img bs=1048576 count=8 2> /dev/null
 MEMORY=160
 check create-plug up plug watch --memory-max 256 --vcpus 1 --vcpus-max 2
 check attach-disk $VM attach-disk plug xvdb /tmp/extra.img

@@ -6,7 +6,8 @@
 //! counts, so that a busy host harms both alike.
 
 use crate::packages::Packages;
-use crate::{paths, setup, shell, store};
+use crate::store::WithoutXen;
+use crate::{paths, setup, store};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::{Read, Write};
@@ -144,14 +145,8 @@ impl Daemon {
 
     fn debians(tree: &Path) -> Result<Self> {
         let dir = dir("xenstored")?;
-        let shim = dir.join("no-xen.so");
-        let source = paths::assets().join("store/no-xen.c");
-        shell::quiet(
-            shell::command("gcc").args(["-O2", "-w", "-shared", "-fPIC", "-o"]).arg(&shim).arg(source),
-        )?;
-        let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+        let WithoutXen { program, shim, libraries } = WithoutXen::build(tree, &dir)?;
         let environment = vec![("LD_PRELOAD", shim), ("LD_LIBRARY_PATH", libraries)];
-        let program = tree.join("usr/lib/xen-4.17/bin/xenstored");
         Ok(Self { program, environment, arguments: &["--no-fork"], dir })
     }
 

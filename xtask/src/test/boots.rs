@@ -41,7 +41,7 @@ pub enum Medium {
 }
 
 /// Boots that run only when the filter names them: they do not pass in every run.
-pub const ON_REQUEST: &[&str] = &["store", "domains", "domains-killed", "domains-killed-guest"];
+pub const ON_REQUEST: &[&str] = &["domains", "domains-killed", "domains-killed-guest"];
 
 /// What most boots are.
 const PLAIN: Boot = Boot {

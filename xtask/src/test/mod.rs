@@ -9,6 +9,7 @@ mod interactive;
 mod licence;
 mod miri;
 mod options;
+mod store;
 mod system;
 pub mod verdict;
 pub mod volumes;
@@ -20,7 +21,7 @@ use std::time::Instant;
 /// Arguments of `test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only tests whose `layer/name` contains this (layers: gates, host, miri, alone, verdict, system, volumes)
+    /// Only tests whose `layer/name` contains this (layers: gates, host, differential, miri, alone, verdict, system, volumes)
     filter: Option<String>,
     /// Skip the layers that need an emulated machine
     #[arg(long)]
@@ -90,6 +91,8 @@ pub fn run(args: &Args) -> Result<()> {
     gates::run(&mut report);
     step("host tests");
     host::run(&mut report);
+    step("the store against Debian's");
+    store::run(&mut report);
     step("miri");
     miri::run(&mut report);
     if !args.no_machine {

@@ -120,7 +120,7 @@ impl Fake {
         let mut world = self.world();
         world.pages.insert(domid, page.clone());
         world.states.insert(domid, DomainInfo { domid: domid.0, dying: false, shutdown: false });
-        Guest { domid, page, taken: Vec::new() }
+        Guest::over(domid, page)
     }
 
     fn raise(&self, port: Port) {
@@ -261,6 +261,11 @@ macro_rules! at {
 }
 
 impl Guest {
+    /// A guest whose ring is this page.
+    pub fn over(domid: DomId, page: Arc<SharedPages>) -> Self {
+        Self { domid, page, taken: Vec::new() }
+    }
+
     /// Puts what fits; how much that was.
     pub fn put(&mut self, bytes: &[u8]) -> usize {
         let (cons, prod) = (self.page.load(at!(req_cons)), self.page.load(at!(req_prod)));
@@ -365,6 +370,17 @@ impl Tool {
     pub fn drain(&mut self) {
         self.fetch();
         self.bytes.clear();
+    }
+
+    /// Sends bytes.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next message, if it is there.
+    pub fn message(&mut self) -> Option<Message> {
+        self.fetch();
+        take_message(&mut self.bytes)
     }
 
     /// The next reply; events before it are dropped.
