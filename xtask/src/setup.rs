@@ -25,6 +25,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("nbdinfo", "libnbd-bin"),
     // The store is tested with them.
     ("xenstore-read", "xenstore-utils"),
+    // Networks are made and tested with them.
+    ("nft", "nftables"),
+    ("tc", "iproute2"),
     // Guests' ACPI tables are read by it.
     ("iasl", "acpica-tools"),
 ];

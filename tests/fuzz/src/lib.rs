@@ -12,6 +12,7 @@ pub mod hypercall;
 pub mod image;
 pub mod mmio;
 pub mod nbd;
+pub mod network;
 pub mod pci;
 pub mod policy;
 pub mod store;
@@ -52,4 +53,8 @@ pub const TARGETS: &[Target] = &[
     ("xmlrpc", api::xmlrpc),
     ("jsonrpc", api::jsonrpc),
     ("filter", api::filter),
+    ("dhcp", network::dhcp),
+    ("leases", network::leases),
+    ("dns", network::dns),
+    ("metadata", network::http),
 ];

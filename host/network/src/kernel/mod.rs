@@ -1,0 +1,10 @@
+//! dom0's Linux: what it has (`read`), and the single changes that bring it nearer to what is declared (`change`).
+
+mod change;
+mod netlink;
+mod read;
+mod shaping;
+
+pub(crate) use change::execute;
+pub(crate) use netlink::{Netlink, watch_links};
+pub(crate) use read::observe;
