@@ -30,6 +30,11 @@ const TOOLS: &[(&str, &str)] = &[
     ("tc", "iproute2"),
     // Guests' ACPI tables are read by it.
     ("iasl", "acpica-tools"),
+    // XenAPI is tested with its SDK for Python.
+    ("python3", "python3"),
+    ("/usr/share/doc/python3-venv", "python3-venv"),
+    // The host daemon's cryptography has C and assembly in it.
+    ("musl-gcc", "musl-tools"),
 ];
 
 /// The target the hypervisor and the verdict guests are built for.

@@ -77,6 +77,7 @@ pub fn json(value: &Value) -> Json {
     match value {
         Value::String(text) => Json::String(text.clone()),
         Value::Int(number) => json!(number),
+        Value::Short(number) => json!(number),
         Value::Float(number) => json!(number),
         Value::Bool(truth) => Json::Bool(*truth),
         Value::Time(time) => Json::String(time.to_string()),

@@ -10,6 +10,8 @@ pub enum Value {
     String(String),
     /// A whole number.
     Int(i64),
+    /// A whole number of 32 bits, which XML-RPC sends as one: counts of `event.from`, and nothing else.
+    Short(i32),
     /// A number.
     Float(f64),
     /// Yes or no.
@@ -80,6 +82,7 @@ impl Value {
         match self {
             Self::String(text) => text.clone(),
             Self::Int(number) => number.to_string(),
+            Self::Short(number) => number.to_string(),
             Self::Float(number) => number.to_string(),
             Self::Bool(truth) => truth.to_string(),
             Self::Time(time) => time.to_string(),

@@ -241,6 +241,7 @@ pub fn write(out: &mut String, value: &Value) {
     match value {
         // As text, so that no client cuts it to 32 bits.
         Value::Int(number) => drop(write!(out, "<string>{number}</string>")),
+        Value::Short(number) => drop(write!(out, "<i4>{number}</i4>")),
         Value::String(text) => {
             out.push_str("<string>");
             escape(out, text);

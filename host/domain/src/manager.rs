@@ -64,10 +64,19 @@ impl Manager {
 
     /// Builds a VM's domain and lets it run.
     pub fn start(&self, name: &str, control: &Control) -> Result<()> {
+        self.start_as(name, Power::Running, control)
+    }
+
+    /// Builds a VM's domain; its vCPUs wait for [`Manager::unpause`].
+    pub fn start_paused(&self, name: &str, control: &Control) -> Result<()> {
+        self.start_as(name, Power::Paused, control)
+    }
+
+    fn start_as(&self, name: &str, power: Power, control: &Control) -> Result<()> {
         let vm = self.record.find(name)?;
-        let power = after(&vm, Event::Start)?;
+        after(&vm, Event::Start)?;
         self.task(&vm, "start", control, |work| {
-            work.bring_up(&vm)?;
+            work.bring_up(&vm, power)?;
             work.journal.at(Step::Commit)?;
             work.record.update(vm.uuid, |vm| vm.power = power).map(drop)
         })
@@ -209,9 +218,9 @@ pub(crate) fn domain(vm: &Vm) -> Result<u16> {
 }
 
 impl Work<'_> {
-    /// A new domain, complete and running; nothing of it if that fails.
-    pub fn bring_up(&mut self, vm: &Vm) -> Result<()> {
-        let result = self.build(vm);
+    /// A new domain, complete, running or paused; nothing of it if that fails.
+    pub fn bring_up(&mut self, vm: &Vm, power: Power) -> Result<()> {
+        let result = self.build(vm, power);
         if result.is_err() {
             self.journal.seal();
             self.record.update(vm.uuid, |vm| vm.domid = None)?;
@@ -223,7 +232,7 @@ impl Work<'_> {
         result
     }
 
-    fn build(&mut self, vm: &Vm) -> Result<()> {
+    fn build(&mut self, vm: &Vm, power: Power) -> Result<()> {
         let (store, journal) = (&mut self.store, &mut self.journal);
         let domid = builder::build(self.xen, store, vm.uuid, &vm.config, journal)?;
         for (id, disk) in &vm.config.disks {
@@ -235,6 +244,9 @@ impl Work<'_> {
         }
         journal.at(Step::RecordDomain)?;
         self.record.update(vm.uuid, |vm| vm.domid = Some(domid))?;
+        if power == Power::Paused {
+            return Ok(());
+        }
         journal.at(Step::Unpause)?;
         self.xen.unpause_domain(domid).xen("unpause the domain")
     }
@@ -254,7 +266,7 @@ impl Work<'_> {
         self.journal.seal();
         self.record.update(vm.uuid, |vm| (vm.power, vm.domid) = (Power::Running, None))?;
         teardown::tear_down(self.xen, &mut self.store, vm.uuid, &mut self.journal)?;
-        let result = self.bring_up(vm);
+        let result = self.bring_up(vm, Power::Running);
         if result.is_err() {
             self.record.update(vm.uuid, |vm| vm.power = Power::Halted)?;
         }

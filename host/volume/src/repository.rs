@@ -362,6 +362,16 @@ impl Repository {
         Ok(Disk::frozen(copy, size))
     }
 
+    /// The file of a volume or snapshot, for a block back end. Who hands it out sees to it that nobody deletes the volume meanwhile.
+    pub fn file(&self, id: VolumeId) -> Result<PathBuf> {
+        self.volume(id).map(|_| self.path(id))
+    }
+
+    /// A volume or snapshot as it is now, as an image to be read: for copies into another repository.
+    pub fn source(&self, id: VolumeId) -> Result<FileSource> {
+        FileSource::new(self.frozen(id)?.0).at(&self.path(id))
+    }
+
     /// A nameless copy of a volume's file, and its size.
     fn frozen(&self, id: VolumeId) -> Result<(File, u64)> {
         let mut turn = self.turn()?;

@@ -13,6 +13,7 @@ mod store;
 mod system;
 pub mod verdict;
 pub mod volumes;
+mod xenapi;
 
 use crate::scenario::{Options, Outcome};
 use anyhow::{Result, bail};
@@ -21,7 +22,7 @@ use std::time::Instant;
 /// Arguments of `test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only tests whose `layer/name` contains this (layers: gates, host, differential, miri, alone, verdict, system, volumes)
+    /// Only tests whose `layer/name` contains this (layers: gates, host, differential, xenapi, miri, alone, verdict, system, volumes)
     filter: Option<String>,
     /// Skip the layers that need an emulated machine
     #[arg(long)]
@@ -93,6 +94,8 @@ pub fn run(args: &Args) -> Result<()> {
     host::run(&mut report);
     step("the store against Debian's");
     store::run(&mut report);
+    step("XenAPI");
+    xenapi::run(&mut report);
     step("miri");
     miri::run(&mut report);
     if !args.no_machine {

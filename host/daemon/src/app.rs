@@ -1,0 +1,146 @@
+//! All of the daemon's parts.
+
+use crate::database::{Database, Row};
+use crate::domains::Domains;
+use crate::messages;
+use crate::session::Sessions;
+use crate::storage::Storage;
+use crate::task::Tasks;
+use crate::users::Users;
+use radon_api::{ApiError, Result, Value};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The daemon's own folder: database, users, certificate.
+    pub state: PathBuf,
+    /// Kernels and RAM disks that VMs may name.
+    pub kernels: PathBuf,
+}
+
+/// The daemon.
+pub struct App {
+    /// Where things are.
+    pub places: Places,
+    /// Objects.
+    pub database: Database,
+    /// Who may log in.
+    pub users: Users,
+    /// Who has.
+    pub sessions: Sessions,
+    /// What is under way behind its answer.
+    pub tasks: Tasks,
+    /// Opened repositories.
+    pub storage: Storage,
+    /// The layer of domains.
+    pub domains: Arc<dyn Domains>,
+    /// This host's reference.
+    pub host: String,
+    busy: Mutex<HashMap<String, &'static str>>,
+}
+
+/// A number that is the same always for a name: of what is made anew at each start.
+pub fn named_uuid(kind: &str, name: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("radon/{kind}/{name}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    radon_domain::uuid::Uuid::from_bytes(bytes).to_string()
+}
+
+impl App {
+    /// Opens everything, and makes the objects so that they say what is.
+    pub fn open(places: Places, domains: Arc<dyn Domains>) -> Result<Arc<Self>> {
+        let folder = |path: &Path| {
+            std::fs::create_dir_all(path).map_err(|e| ApiError::internal(format!("{}: {e}", path.display())))
+        };
+        folder(&places.state)?;
+        folder(&places.kernels)?;
+        let path = places.state.join("objects.redb");
+        let database =
+            Database::open(&path).map_err(|e| ApiError::internal(format!("{}: {e}", path.display())))?;
+        let users = Users::at(places.state.join("users"));
+        let host = messages::host::discover(&database)?;
+        messages::subject::refresh(&database, &users)?;
+        let app = Arc::new(Self {
+            places,
+            database,
+            users,
+            sessions: Sessions::default(),
+            tasks: Tasks::default(),
+            storage: Storage::default(),
+            domains,
+            host,
+            busy: Mutex::default(),
+        });
+        messages::pbd::plug_all(&app);
+        messages::vm::follow(&app);
+        Ok(app)
+    }
+
+    fn busy(&self) -> MutexGuard<'_, HashMap<String, &'static str>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an operation on an object: nothing else is done with it until the guard goes.
+    pub fn begin(
+        self: &Arc<Self>,
+        class: &'static str,
+        reference: &str,
+        operation: &'static str,
+    ) -> Result<Busy> {
+        self.database.state().object(class, reference)?;
+        {
+            let mut busy = self.busy();
+            if busy.contains_key(reference) {
+                return Err(ApiError::other_operation(class, reference));
+            }
+            busy.insert(reference.to_owned(), operation);
+        }
+        let guard = Busy { app: self.clone(), class, reference: reference.to_owned() };
+        guard.show(Some(operation))?;
+        Ok(guard)
+    }
+
+    /// Whether something is being done with an object.
+    pub fn is_busy(&self, reference: &str) -> bool {
+        self.busy().contains_key(reference)
+    }
+}
+
+/// An operation on an object, under way.
+pub struct Busy {
+    app: Arc<App>,
+    class: &'static str,
+    reference: String,
+}
+
+impl Busy {
+    fn show(&self, operation: Option<&str>) -> Result<()> {
+        let shown = operation.map(|o| (format!("OpaqueRef:{}", named_uuid("operation", &self.reference)), o));
+        self.app.database.change(|c| {
+            // It may have been removed meanwhile: that was the operation.
+            match c.row(self.class, &self.reference) {
+                Ok(_) => c.set(self.class, &self.reference, "current_operations", Value::pairs(shown)),
+                Err(_) => Ok(()),
+            }
+        })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        // Shown only; nothing depends on it.
+        let _ = self.show(None);
+        self.app.busy().remove(&self.reference);
+    }
+}
+
+/// Fields by name, for a new object.
+pub fn fields<const N: usize>(items: [(&str, Value); N]) -> Row {
+    items.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
