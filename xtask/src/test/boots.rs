@@ -40,9 +40,6 @@ pub enum Medium {
     UefiCd,
 }
 
-/// Boots that run only when the filter names them: they do not pass in every run.
-pub const ON_REQUEST: &[&str] = &["domains", "domains-killed", "domains-killed-guest"];
-
 /// What most boots are.
 const PLAIN: Boot = Boot {
     name: "",
@@ -90,6 +87,7 @@ pub const BOOTS: &[Boot] = &[
         scenarios: &["first-light", "block"],
         ..PLAIN
     },
+    Boot { name: "32-vcpus", cpus: 2, dom0_cpus: 2, guest_cpus: 32, scenarios: &["first-light"], ..PLAIN },
     Boot { name: "dom0-1vcpu", cpus: 2, guest_cpus: 2, scenarios: &["first-light", "network"], ..PLAIN },
     Boot {
         name: "options",

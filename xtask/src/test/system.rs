@@ -1,6 +1,6 @@
 //! Whole systems: the scenarios of `tests/system` on machines of several shapes.
 
-use super::boots::{BOOTS, Boot, Medium, ON_REQUEST};
+use super::boots::{BOOTS, Boot, Medium};
 use super::{Report, devices};
 use crate::qemu::Machine;
 use crate::scenario::{self, Event, Options, Outcome};
@@ -22,11 +22,6 @@ pub fn run(report: &mut Report, options: &Options) -> Result<()> {
     }
     let mut wanted = VecDeque::new();
     for boot in BOOTS {
-        let asked = report.filter.as_ref().is_some_and(|f| f.contains(boot.name));
-        if ON_REQUEST.contains(&boot.name) && !asked {
-            println!("not run: system-{0} (ask for it: cargo xtask test {0})", boot.name);
-            continue;
-        }
         let scenarios: Vec<&'static str> = boot
             .scenarios
             .iter()
