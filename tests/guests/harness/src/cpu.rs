@@ -26,14 +26,16 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 pub fn rdmsr(msr: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading an MSR touches no memory.
-    unsafe { asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nostack)) };
+    // Aligned as WRMSR is.
+    unsafe { asm!(".p2align 4", "rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nostack)) };
     u64::from(high) << 32 | u64::from(low)
 }
 
 /// WRMSR. The guest's own business if it breaks it.
 pub fn wrmsr(msr: u32, value: u64) {
     // SAFETY: tests write MSRs of a virtual CPU whose meaning for this code they know, or whose loss they expect.
-    unsafe { asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32) };
+    // Aligned, so that a hypervisor that reads the instruction never has to read two pages for it: figures would depend on that.
+    unsafe { asm!(".p2align 4", "wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32) };
 }
 
 /// RDTSC, after all earlier instructions.
