@@ -67,12 +67,20 @@ class Daemon:
         return Json(self, version)
 
     def request(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPSConnection("127.0.0.1", self.https, context=ssl._create_unverified_context())
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        result = response.status, response.read()
-        connection.close()
-        return result
+        return send(self.https, method, path, body, headers)
+
+
+def send(port, method, path, body=None, headers=None, tls=True):
+    """One request: status and body of the answer."""
+    if tls:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=ssl._create_unverified_context())
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request(method, path, body, headers or {})
+    response = connection.getresponse()
+    result = response.status, response.read()
+    connection.close()
+    return result
 
 
 class Noted(XenAPI.Session):

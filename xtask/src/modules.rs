@@ -26,6 +26,7 @@ pub const DOM0: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "e1000e",
+    "xfs",
 ];
 
 /// A guest's: its front ends. (The cloud kernel has ext4 built in.)

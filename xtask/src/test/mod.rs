@@ -107,6 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
         step("whole systems");
         system::run(&mut report, &args.options)?;
         interactive::run(&mut report, &args.options);
+        xenapi::machine(&mut report, &args.options);
         step("volumes on NFS");
         volumes::run(&mut report);
     }

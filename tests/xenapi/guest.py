@@ -1,0 +1,183 @@
+"""VMs on a hypervisor, as clients see them: `guest.py HTTPS HTTP PASSWORD DISK`, a `radond` in dom0 behind two ports of this machine."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import XenAPI
+from common import MIB, Events, expect, vbd_record, vdi_record, vm_record, wait_task
+from daemon import Noted, quoted, send
+
+LIMIT = 200
+
+
+def passed(name):
+    print(f"VERDICT pass {name} {time.time() - STARTED:.0f} s", flush=True)
+
+
+def value(result):
+    return result.removeprefix("<value><string>").removesuffix("</string></value>")
+
+
+def run(session, call, *params):
+    """As a task, followed by events to its end; its result."""
+    return value(wait_task(session, call(*params), limit=LIMIT)["result"])
+
+
+def until(what, test, limit=LIMIT):
+    end = time.time() + limit
+    while not test():
+        assert time.time() < end, f"{what}: not within {limit} s"
+        time.sleep(0.5)
+
+
+def shut_down(session, vm):
+    """A guest can be asked as soon as its driver has said so: until then it is asked again."""
+    end = time.time() + LIMIT
+    while True:
+        task = session.xenapi.Async.VM.clean_shutdown(vm)
+        record = wait_task(session, task, status=None, limit=LIMIT)
+        if record["status"] == "success":
+            return
+        assert "say that it can be asked" in record["error_info"][1] and time.time() < end, record["error_info"]
+
+
+def changes(session, vm, token):
+    """Power states that events told since a token, in order."""
+    events = Events(session)([f"vm/{vm}"], token, 0.0)["events"]
+    return [e["snapshot"]["power_state"] for e in events if "snapshot" in e]
+
+
+def disk_holds_data(path):
+    """The guest has written 2 MiB to its disk."""
+    out = subprocess.run(["/sbin/debugfs", "-R", "stat /root/data", path], capture_output=True, text=True, check=True)
+    assert f"Size: {2 * MIB}" in out.stdout, out.stdout + out.stderr
+
+
+def main():
+    https, http, password, disk = sys.argv[1:]
+    session = Noted(f"https://127.0.0.1:{https}/", ignore_ssl=True)
+    session.xenapi.login_with_password("root", password, "2.21", "test")
+    x = session.xenapi
+    host = x.host.get_all()[0]
+    before = int(x.host.compute_free_memory(host))
+    assert before > 256 * MIB
+    passed("login")
+
+    sr = x.SR.create(host, {"location": "/srv/volumes/main"}, "0", "main", "", "xfs", "user", False, {})
+    size = os.path.getsize(disk)
+    golden = x.VDI.create(vdi_record(sr, "golden", size))
+    query = quoted(session_id=session.handle, vdi=golden, format="raw")
+    with open(disk, "rb") as file:
+        assert send(int(http), "PUT", f"/import_raw_vdi?{query}", file.read(), tls=False) == (200, b"done\n")
+    passed("disk-imported")
+
+    network = x.network.create({"name_label": "guests", "bridge": "xenbr0", "managed": False})
+    arguments = "console=hvc0 quiet root=/dev/xvda radon.do="
+    template = x.VM.create(vm_record(
+        "template", PV_ramdisk="initrd", PV_args=arguments + "write,poweroff", is_a_template=True, memory_static_max=str(192 * MIB),
+        memory_dynamic_max=str(192 * MIB), memory_dynamic_min=str(192 * MIB)))
+    x.VBD.create(vbd_record(template, golden))
+    x.VIF.create({"device": "0", "network": network, "VM": template})
+    vm = run(session, x.Async.VM.clone, template, "one")
+    x.VM.provision(vm)
+    passed("template-cloned")
+
+    token = Events(session)([f"vm/{vm}"], "", 0.0)["token"]
+    run(session, x.Async.VM.start, vm, False, False)
+    record = x.VM.get_record(vm)
+    assert record["power_state"] == "Running" and int(record["domid"]) > 0 and record["resident_on"] == host
+    assert "Running" in changes(session, vm, token)
+    vbd, vif = record["VBDs"][0], record["VIFs"][0]
+    assert x.VBD.get_currently_attached(vbd) and x.VIF.get_currently_attached(vif)
+    assert x.host.get_resident_VMs(host).count(vm) == 1
+    expect("VM_BAD_POWER_STATE", x.VM.start, vm, False, False)
+    expect("VDI_IN_USE", x.VDI.destroy, x.VBD.get_VDI(vbd))
+    expect("OPERATION_NOT_ALLOWED", x.VBD.destroy, vbd)
+    passed("started")
+
+    until("the guest powers off", lambda: x.VM.get_power_state(vm) == "Halted")
+    assert x.VM.get_domid(vm) == "-1" and not x.VBD.get_currently_attached(vbd)
+    passed("guest-powers-off-by-itself")
+    with tempfile.NamedTemporaryFile(suffix=".img") as image:
+        query = quoted(session_id=session.handle, vdi=x.VBD.get_VDI(vbd), format="raw")
+        status, content = send(int(http), "GET", f"/export_raw_vdi?{query}", tls=False)
+        assert status == 200 and len(content) == size
+        image.write(content)
+        image.flush()
+        disk_holds_data(image.name)
+    passed("what-the-guest-wrote-is-in-the-volume")
+
+    x.VM.set_PV_args(vm, "console=hvc0 quiet radon.do=idle")
+    run(session, x.Async.VM.start, vm, False, False)
+    x.VM.pause(vm)
+    assert x.VM.get_power_state(vm) == "Paused"
+    x.VM.unpause(vm)
+    assert x.VM.get_power_state(vm) == "Running"
+    passed("paused-and-unpaused")
+    extra = x.VDI.create(vdi_record(sr, "extra"))
+    second = x.VBD.create(vbd_record(vm, extra, userdevice="1"))
+    # The guest connects when its driver is there; plugging does not wait for that, unplugging does.
+    run(session, x.Async.VBD.plug, second)
+    assert x.VBD.get_currently_attached(second)
+    expect("DEVICE_ALREADY_ATTACHED", x.VBD.plug, second)
+    passed("disk-plugged")
+    snapshot = run(session, x.Async.VM.snapshot, vm, "running")
+    assert x.VM.get_snapshots(vm) == [snapshot]
+    passed("snapshot-of-a-running-vm")
+
+    shut_down(session, vm)
+    assert x.VM.get_power_state(vm) == "Halted" and x.VM.get_domid(vm) == "-1"
+    assert not x.VBD.get_currently_attached(vbd) and x.VM.get_resident_on(vm) == "OpaqueRef:NULL"
+    passed("clean-shutdown")
+    x.VM.set_VCPUs_max(vm, "2")
+    run(session, x.Async.VM.start, vm, True, False)
+    assert x.VM.get_power_state(vm) == "Paused", "it was to start paused"
+    x.VM.unpause(vm)
+    first = x.VM.get_domid(vm)
+    x.VM.hard_reboot(vm)
+    assert x.VM.get_domid(vm) != first and x.VM.get_power_state(vm) == "Running"
+    passed("hard-reboot")
+    x.VM.set_VCPUs_number_live(vm, "2")
+    until("two vCPUs", lambda: x.VM_metrics.get_VCPUs_number(x.VM.get_metrics(vm)) == "2")
+    passed("vcpus-live")
+    run(session, x.Async.VBD.unplug, second)
+    assert not x.VBD.get_currently_attached(second)
+    run(session, x.Async.VIF.unplug, vif)
+    run(session, x.Async.VIF.plug, vif)
+    assert x.VIF.get_currently_attached(vif)
+    passed("devices-unplugged")
+    x.VM.set_memory_dynamic_range(vm, str(128 * MIB), str(144 * MIB))
+    until("the balloon", lambda: int(x.VM_metrics.get_memory_actual(x.VM.get_metrics(vm))) < 150 * MIB)
+    passed("memory-live")
+    x.VM.hard_shutdown(vm)
+    assert x.VM.get_power_state(vm) == "Halted"
+    passed("hard-shutdown")
+
+    others = []
+    for n in range(3):
+        other = x.VM.clone(template, f"many-{n}")
+        x.VM.provision(other)
+        x.VM.set_PV_args(other, "console=hvc0 quiet radon.do=poweroff")
+        others.append(other)
+    tasks = [x.Async.VM.start(other, False, False) for other in others]
+    for task in tasks:
+        wait_task(session, task, limit=LIMIT)
+    until("guests that power off", lambda: all(x.VM.get_power_state(o) == "Halted" for o in others))
+    passed("three-at-once-power-off-by-themselves")
+
+    for other in [vm, template, snapshot, *others]:
+        x.VM.destroy(other)
+    for vdi in x.VDI.get_all():
+        x.VDI.destroy(vdi)
+    x.SR.destroy(sr)
+    # The first guest's start takes some pages for good: dom0's own for back ends.
+    until("memory comes back", lambda: before - int(x.host.compute_free_memory(host)) < 4 * MIB, 30)
+    passed("nothing-left")
+    print("xenapi: all passed", flush=True)
+
+
+STARTED = time.time()
+main()
