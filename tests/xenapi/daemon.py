@@ -18,7 +18,7 @@ class Daemon:
 
     def __init__(self, program, folder):
         self.program, self.folder, self.process = program, folder, None
-        self.https = self.http = self.password = None
+        self.https = self.http = self.password = self.fingerprint = None
 
     def start(self):
         state = os.path.join(self.folder, "state")
@@ -33,6 +33,8 @@ class Daemon:
                 self.https = int(words[2].rsplit(":", 1)[1])
             elif words[:2] == ["http", "on"]:
                 self.http = int(words[2].rsplit(":", 1)[1])
+            elif words[:2] == ["certificate", "SHA-256"]:
+                self.fingerprint = words[2]
             elif words == ["ready"]:
                 break
         else:

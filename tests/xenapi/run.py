@@ -1,4 +1,4 @@
-"""XenAPI as clients see it: `run.py RADOND FOLDER SR SR`, the last two being folders for repositories, on XFS with reflinks.
+"""XenAPI as clients see it: `run.py RADOND RADON FOLDER SR SR`, the last two being folders for repositories, on XFS with reflinks.
 
 Every message is called, with the SDK from PyPI over TLS and plain HTTP and with both versions of JSON-RPC; at the end of `implicit` the
 list of those that were called is held against what the daemon says it serves.
@@ -8,13 +8,14 @@ import sys
 import time
 
 from cases import events, hosts, messages, networks, roles, sessions, storage, tasks, vms
+from cli import cli
 from daemon import CALLED, Daemon
 from implicit import implicit
 from load import killed, together
 
 
 def main():
-    program, folder, first, second = sys.argv[1:]
+    program, command, folder, first, second = sys.argv[1:]
     daemon = Daemon(program, folder)
     daemon.start()
     try:
@@ -30,6 +31,8 @@ def main():
         hosts(daemon)
         implicit(daemon, sr)
         print(f"{len(CALLED)} messages called: {time.time() - started:.1f} s")
+        cli(daemon, command, sr)
+        print("the command line: passed")
         together(daemon, sr)
         killed(daemon, sr, first)
         daemon.login().xenapi.SR.destroy(sr)

@@ -78,13 +78,21 @@ impl Drop for Mount {
 fn sdk() -> Result<()> {
     let python = python()?;
     let mut cargo = Command::new(env!("CARGO"));
-    shell::loud(cargo.current_dir(paths::root()).args(["build", "--quiet", "-p", "radon-daemon"]))?;
+    shell::loud(cargo.current_dir(paths::root()).args([
+        "build",
+        "--quiet",
+        "-p",
+        "radon-daemon",
+        "-p",
+        "radon-cli",
+    ]))?;
     let mount = Mount::new(paths::target().join("xenapi"))?;
     let state = mount.base.join("radond");
     fs::create_dir_all(&state)?;
     let script = paths::root().join("tests/xenapi/run.py");
     let mut clients = Command::new(python);
     clients.env("PYTHONDONTWRITEBYTECODE", "1").arg(script).arg(paths::target().join("debug/radond"));
+    clients.arg(paths::target().join("debug/radon"));
     clients.arg(&state).arg(mount.folder("one")?).arg(mount.folder("two")?);
     shell::within(LIMIT, &clients, clients_pass).with_context(|| log(&state))
 }

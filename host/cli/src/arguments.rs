@@ -1,0 +1,267 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Hosts, VMs and volumes.
+///
+/// Things are named by their name, if no other has it, or by their number (UUID).
+#[derive(Parser)]
+#[command(
+    name = "radon",
+    version,
+    after_help = "Exit status: 0 if it was done, 1 if not, 2 for a command line that cannot be read."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach the host; `radon login` keeps it.
+#[derive(Args, Clone)]
+pub struct Reach {
+    /// The host, as NAME or NAME:PORT
+    #[arg(long, env = "RADON_HOST", global = true)]
+    pub host: Option<String>,
+    /// SHA-256 of the host's certificate, as radond prints it
+    #[arg(long, env = "RADON_FINGERPRINT", global = true)]
+    pub fingerprint: Option<String>,
+    /// Who logs in
+    #[arg(long, env = "RADON_USER", default_value = "root", global = true)]
+    pub user: String,
+    /// File with the password; standard input if it is `-`
+    #[arg(long, env = "RADON_PASSWORD_FILE", global = true)]
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Log in, and keep host, fingerprint and session for later commands
+    Login,
+    /// This host
+    #[command(subcommand)]
+    Host(Host),
+    /// Virtual machines
+    #[command(subcommand)]
+    Vm(Vm),
+    /// Disks of virtual machines
+    #[command(subcommand)]
+    Volume(Volume),
+    /// Snapshots of virtual machines
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Networks
+    #[command(subcommand)]
+    Network(Network),
+    /// Storage repositories
+    #[command(subcommand)]
+    Sr(Sr),
+    /// Long work
+    #[command(subcommand)]
+    Task(Task),
+    /// Any message of XenAPI; arguments are JSON, or text where that is no JSON
+    Call {
+        /// Such as VM.get_all
+        message: String,
+        arguments: Vec<String>,
+    },
+    /// A script for the shell that completes commands
+    Completions { shell: clap_complete::Shell },
+    /// Manual pages, one for each command
+    Man { folder: PathBuf },
+}
+
+#[derive(Subcommand)]
+pub enum Host {
+    /// What it is
+    Show,
+    /// VMs may be started
+    Enable,
+    /// No more VMs are started
+    Disable,
+}
+
+#[derive(Subcommand)]
+pub enum Vm {
+    /// All but templates and snapshots
+    List {
+        /// Templates instead
+        #[arg(long)]
+        templates: bool,
+    },
+    /// Everything about one
+    Show { vm: String },
+    /// A new one, halted
+    Create(Create),
+    /// One with clones of another's disks
+    Clone { vm: String, name: String },
+    /// Build its domain and let it run
+    Start {
+        vm: String,
+        /// Its vCPUs wait for `unpause`
+        #[arg(long)]
+        paused: bool,
+    },
+    /// Ask the guest to power off
+    Stop {
+        vm: String,
+        /// Take the domain away, whatever the guest is doing
+        #[arg(long)]
+        force: bool,
+    },
+    /// Ask the guest to reboot
+    Reboot {
+        vm: String,
+        /// Build the domain anew, whatever the guest is doing
+        #[arg(long)]
+        force: bool,
+    },
+    /// Its vCPUs stop
+    Pause { vm: String },
+    /// They go on
+    Unpause { vm: String },
+    /// Set what memory it is to have, also while it runs
+    Memory { vm: String, mib: u64 },
+    /// Set how many vCPUs it uses, also while it runs
+    Vcpus { vm: String, count: u32 },
+    /// Give it a volume
+    Attach {
+        vm: String,
+        volume: String,
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Connect it to a network
+    Connect { vm: String, network: String },
+    /// Remove it; its volumes stay unless they are named
+    Delete {
+        vm: String,
+        /// Its volumes go with it
+        #[arg(long)]
+        volumes: bool,
+    },
+}
+
+#[derive(Args)]
+pub struct Create {
+    pub name: String,
+    /// Kernel, in the host's folder for them
+    #[arg(long)]
+    pub kernel: String,
+    /// RAM disk, in the same folder
+    #[arg(long, default_value = "")]
+    pub initrd: String,
+    /// The kernel's command line
+    #[arg(long, default_value = "console=hvc0", allow_hyphen_values = true)]
+    pub cmdline: String,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 256)]
+    pub memory: u64,
+    /// vCPUs
+    #[arg(long, default_value_t = 1)]
+    pub vcpus: u32,
+    /// A volume (may be repeated)
+    #[arg(long = "volume")]
+    pub volumes: Vec<String>,
+    /// A network to connect to (may be repeated)
+    #[arg(long = "network")]
+    pub networks: Vec<String>,
+    /// It is only there to be cloned
+    #[arg(long)]
+    pub template: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Volume {
+    /// All of them
+    List,
+    /// Everything about one
+    Show { volume: String },
+    /// A new one, empty
+    Create {
+        name: String,
+        /// MiB
+        mib: u64,
+        /// The repository, if it is not the only one
+        #[arg(long)]
+        sr: Option<String>,
+    },
+    /// One with the same content, in constant time
+    Clone { volume: String, name: String },
+    /// One as it is now, that never changes
+    Snapshot { volume: String, name: String },
+    /// Make it larger
+    Resize { volume: String, mib: u64 },
+    /// Replace its content by an image's
+    Import {
+        volume: String,
+        file: PathBuf,
+        /// raw or vhd
+        #[arg(long, default_value = "raw")]
+        format: String,
+    },
+    /// Write it as an image
+    Export {
+        volume: String,
+        file: PathBuf,
+        /// raw, vhd or qcow2
+        #[arg(long, default_value = "raw")]
+        format: String,
+    },
+    /// Remove it
+    Delete { volume: String },
+}
+
+#[derive(Subcommand)]
+pub enum Snapshot {
+    /// All of them
+    List,
+    /// The VM and its disks as they are now
+    Create { vm: String, name: String },
+    /// Bring the VM back to it
+    Revert { snapshot: String },
+    /// Remove it, and its disks
+    Delete { snapshot: String },
+}
+
+#[derive(Subcommand)]
+pub enum Network {
+    /// All of them
+    List,
+    /// A new one
+    Create {
+        name: String,
+        /// The host's bridge; named by the host if there is none given
+        #[arg(long, default_value = "")]
+        bridge: String,
+    },
+    /// Remove it
+    Delete { network: String },
+}
+
+#[derive(Subcommand)]
+pub enum Sr {
+    /// All of them
+    List,
+    /// Make one in a folder of the host's, on XFS
+    Create { name: String, folder: String },
+    /// Look for volumes that came or went
+    Scan { sr: String },
+    /// Remove it; it must be empty
+    Delete { sr: String },
+}
+
+#[derive(Subcommand)]
+pub enum Task {
+    /// All that are kept
+    List,
+    /// Follow one to its end
+    Wait { task: String },
+    /// Ask one to end early
+    Cancel { task: String },
+}
