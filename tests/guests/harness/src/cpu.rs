@@ -35,7 +35,9 @@ pub fn rdmsr(msr: u32) -> u64 {
 pub fn wrmsr(msr: u32, value: u64) {
     // SAFETY: tests write MSRs of a virtual CPU whose meaning for this code they know, or whose loss they expect.
     // Aligned, so that a hypervisor that reads the instruction never has to read two pages for it: figures would depend on that.
-    unsafe { asm!(".p2align 4", "wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32) };
+    unsafe {
+        asm!(".p2align 4", "wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32)
+    };
 }
 
 /// RDTSC, after all earlier instructions.
