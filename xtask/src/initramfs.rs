@@ -117,6 +117,7 @@ fn overlay(packages: &Packages, disk: &Path, extra: &[(String, Vec<u8>)]) -> Res
         ("poweroff", "usr/local/sbin/poweroff"),
         ("lib.sh", "usr/lib/radon/lib.sh"),
         ("domains-lib.sh", "usr/lib/radon/domains-lib.sh"),
+        ("networks-lib.sh", "usr/lib/radon/networks-lib.sh"),
     ] {
         let data = fs::read(assets.join(name)).with_context(|| format!("xtask/dom0/{name} is missing"))?;
         cpio.file(path, 0o755, &data);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// dom0's: Xen's device nodes, back ends, loop devices, a bridge, a file system, MSRs, drivers of emulated devices.
+/// dom0's: Xen's device nodes, back ends, loop devices, bridges, VLANs, overlays, a packet filter, a file system, MSRs, drivers of emulated devices.
 pub const DOM0: &[&str] = &[
     "xenfs",
     "xen-privcmd",
@@ -17,6 +17,16 @@ pub const DOM0: &[&str] = &[
     "xen-netback",
     "loop",
     "bridge",
+    "veth",
+    "vxlan",
+    "8021q",
+    "sch_tbf",
+    "nf_tables",
+    "nft_meta_bridge",
+    "nft_chain_nat",
+    "nft_masq",
+    "nft_ct",
+    "nft_limit",
     "ext4",
     "crc32c_generic",
     "msr",

@@ -1,7 +1,7 @@
 //! Debian packages as data: fetched with the machine's own apt, unpacked under `target/cache`, never installed.
 
 use crate::foreign::{self, Source};
-use crate::{paths, shell};
+use crate::{elf, paths, shell};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,9 @@ pub const GUEST: &[&str] = &[
     "ncurses-base",
     "bsdutils",
 ];
+
+/// What the networks of the host layer need in dom0 besides, and a second DHCP client to test them with.
+const NETWORKS: &[&str] = &["nftables", "isc-dhcp-client"];
 
 /// Never followed: large, and of no use without a package manager or a device manager.
 const SKIP: &[&str] = &[
@@ -156,6 +159,17 @@ pub fn i386() -> Result<(PathBuf, String)> {
     let (tree, _) = foreign::tree(&I386)?;
     let version = version(&tree, |_| true)?;
     Ok((tree, version))
+}
+
+/// Files for dom0 with which networks are made and tested: programs and their libraries, as (path in dom0, content).
+pub fn networks() -> Result<Vec<(String, Vec<u8>)>> {
+    let debs = paths::cache().join("debs");
+    std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
+    let (tree, _) = tree("networks", NETWORKS, &debs)?;
+    let mut all: Vec<PathBuf> = ["usr/sbin/nft", "usr/sbin/dhclient"].map(PathBuf::from).into();
+    all.extend(elf::libraries(&tree, &all)?);
+    // A library is found by the name that programs were linked with, which is a link to the file.
+    all.iter().map(|path| Ok((path.display().to_string(), std::fs::read(tree.join(path))?))).collect()
 }
 
 /// The kernel of a tree whose version string is wanted.

@@ -3,7 +3,7 @@
 use crate::packages::{Kernel, Packages};
 use crate::qemu::{Boot, Hypervisor, Machine};
 use crate::store::{self, Store};
-use crate::{guest, image, initramfs, program, qemu, setup};
+use crate::{guest, image, initramfs, packages, program, qemu, setup};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -103,9 +103,15 @@ impl Options {
         if scenario.split(',').any(|s| s == "i386") {
             extra.extend(guest::i386()?);
         }
-        if scenario.split(',').any(|s| s.starts_with("domains")) {
+        let networks = scenario.split(',').any(|s| s == "networks");
+        if networks || scenario.split(',').any(|s| s.starts_with("domains")) {
             let program = program::build("radon-domain", "radon-domain")?;
             extra.push(("usr/local/sbin/radon-domain".to_owned(), std::fs::read(program)?));
+        }
+        if networks {
+            let program = program::build("radon-network", "radon-network")?;
+            extra.push(("usr/local/sbin/radon-network".to_owned(), std::fs::read(program)?));
+            extra.extend(packages::networks()?);
         }
         let initrd = initramfs::dom0(&packages, &extra)?;
         let boot = Boot::Multiboot {

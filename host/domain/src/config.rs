@@ -3,6 +3,7 @@
 use crate::acpi::MOST_VCPUS;
 use crate::error::{Error, Result};
 use crate::layout::Kib;
+use crate::port::Port;
 use crate::uuid::Uuid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,6 +145,9 @@ pub struct Nic {
     pub bridge: String,
     /// Its hardware address; one made from the VM's UUID if there is none.
     pub mac: Option<Mac>,
+    /// What it is to be on the declared network whose bridge that is; none: the bridge is somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Box<Port>>,
 }
 
 /// What follows when a guest ends.
@@ -239,6 +243,7 @@ impl Config {
         match self
             .nics
             .values()
+            .filter(|n| n.port.is_none())
             .find(|n| n.bridge.is_empty() || n.bridge.len() > 15 || n.bridge.contains('/'))
         {
             Some(nic) => wrong(format!("{:?} is no name of a bridge", nic.bridge)),
@@ -296,7 +301,7 @@ mod tests {
         assert!(bad(|c| c.vcpus_max = 129).contains("128"));
         assert!(
             bad(|c| {
-                c.nics.insert(NicId(0), Nic { bridge: "".into(), mac: None });
+                c.nics.insert(NicId(0), Nic { bridge: "".into(), mac: None, port: None });
             })
             .contains("bridge")
         );

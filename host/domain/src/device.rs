@@ -5,6 +5,7 @@ use crate::builder;
 use crate::config::{Disk, DiskId, Mac, Nic, NicId};
 use crate::error::{Error, Result};
 use crate::nodes::{self, BlockNumber};
+use crate::port;
 use crate::task::{Progress, Step};
 use crate::wait::{self, Patience};
 use crate::xenstore::{Tx, Xenstore};
@@ -67,17 +68,24 @@ pub fn attach_nic(
     progress: &mut dyn Progress,
 ) -> Result<()> {
     progress.at(Step::WriteNic)?;
-    let all = nodes::nic(domid, id, nic, mac);
+    let bridge = match &nic.port {
+        Some(port) => port::bridge(&port.network)?,
+        None => nic.bridge.clone(),
+    };
+    let all = nodes::nic(domid, id, &bridge, mac);
     store.transaction(|store, tx| builder::write(store, tx, &all))?;
     progress.at(Step::AwaitNic)?;
     let interface = interface(domid, id);
     let made = || link::index(&interface).is_ok_and(|index| index.is_some());
     await_backend(store, "vif", domid, id.0, &id.to_string(), progress, made)?;
     progress.at(Step::JoinBridge)?;
-    link::join(&interface, &nic.bridge).map_err(|source| Error::Kernel {
-        what: format!("put {interface} on the bridge {}", nic.bridge),
-        source,
-    })?;
+    match &nic.port {
+        Some(port) => port::connect(&interface, port, mac)?,
+        None => link::join(&interface, &nic.bridge).map_err(|source| Error::Kernel {
+            what: format!("put {interface} on the bridge {}", nic.bridge),
+            source,
+        })?,
+    }
     let status = format!("{}/hotplug-status", nodes::backend_path("vif", domid, id.0));
     store.write(Tx::NONE, &status, "connected")
 }
@@ -165,6 +173,10 @@ pub fn detach(
         }
     }
     progress.at(Step::RemoveDevice)?;
+    if kind == "vif" {
+        // While the nodes are there: whoever is killed here finds the interface by them.
+        port::disconnect(&interface(domid, NicId(id)))?;
+    }
     store.transaction(|store, tx| {
         for path in [&back, &front, &nodes::note_path(kind, domid, id)] {
             store.remove(tx, path)?;

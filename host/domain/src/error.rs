@@ -43,6 +43,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A declared network's state could not be changed.
+    #[error("networks: {0}")]
+    Network(Box<radon_network::Error>),
     /// The kernel image is none that can be started.
     #[error("{path}: {why}")]
     Image {

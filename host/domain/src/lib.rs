@@ -31,6 +31,7 @@ pub mod machine;
 pub mod manager;
 pub mod nodes;
 pub mod policy;
+pub mod port;
 pub mod record;
 pub mod recover;
 pub mod supervise;

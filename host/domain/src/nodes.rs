@@ -5,7 +5,7 @@
 //! has a directory of its front end below the first, one of its back end below `/local/domain/0/backend`, and one below the
 //! last. A directory is written after its parent; nodes without permissions of their own inherit.
 
-use crate::config::{Config, Disk, DiskId, Mac, Nic, NicId};
+use crate::config::{Config, Disk, DiskId, Mac, NicId};
 use crate::layout::SPECIAL;
 use crate::uuid::Uuid;
 use crate::xenstore::{Access, Perm};
@@ -231,13 +231,13 @@ pub fn disk(domid: u16, id: DiskId, disk: &Disk, number: BlockNumber) -> Vec<Nod
 }
 
 /// A network interface, served by dom0's kernel.
-pub fn nic(domid: u16, id: NicId, nic: &Nic, mac: Mac) -> Vec<Node> {
+pub fn nic(domid: u16, id: NicId, bridge: &str, mac: Mac) -> Vec<Node> {
     let front = [("handle", id.0.to_string()), ("mac", mac.to_string()), ("trusted", "1".to_owned())];
     let back = [
         // The kernel insists on a name; nobody runs it.
         ("script", "/bin/true".to_owned()),
         ("mac", mac.to_string()),
-        ("bridge", nic.bridge.clone()),
+        ("bridge", bridge.to_owned()),
         ("handle", id.0.to_string()),
         ("type", "vif".to_owned()),
         ("hotplug-status", String::new()),
@@ -266,7 +266,7 @@ mod tests {
         let mut all = domain(5, uuid, &config(), Ports { store: 1, console: 2 });
         let d = Disk { path: "/d".into(), read_only: false };
         all.extend(disk(5, "xvda".parse().unwrap(), &d, BlockNumber { major: 7, minor: 1 }));
-        all.extend(nic(5, NicId(0), &Nic { bridge: "b".into(), mac: None }, Mac([0; 6])));
+        all.extend(nic(5, NicId(0), "b", Mac([0; 6])));
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for (at, n) in all.iter().enumerate() {
             assert_eq!(seen.insert(&n.path, at), None, "{} twice", n.path);

@@ -236,7 +236,11 @@ mod tests {
             .insert("xvda".parse().unwrap(), crate::config::Disk { path: "/d".into(), read_only: true });
         one.config.nics.insert(
             crate::config::NicId(3),
-            crate::config::Nic { bridge: "b".into(), mac: Some("00:16:3e:00:00:01".parse().unwrap()) },
+            crate::config::Nic {
+                bridge: "b".into(),
+                mac: Some("00:16:3e:00:00:01".parse().unwrap()),
+                port: None,
+            },
         );
         record.add(&one).unwrap();
         assert!(record.add(&vm("one")).is_err());

@@ -77,6 +77,18 @@ impl Declared {
         self.of(network).filter_map(|(_, i)| Some((i.mac, first(i)?))).collect()
     }
 
+    /// Makes room for an interface whose guest was declared under another name that is gone.
+    pub(crate) fn give_way(&mut self, link: &LinkName, new: &Interface, there: impl Fn(&LinkName) -> bool) {
+        let same = |i: &Interface| (&i.network, i.mac) == (&new.network, new.mac);
+        let old = self.interfaces.iter().find(|(name, i)| *name != link && same(i) && !there(name));
+        if let Some(old) = old.map(|(name, _)| name.clone())
+            && let Some(interface) = self.interfaces.remove(&old)
+        {
+            // Under its new name, so that it keeps its address.
+            self.interfaces.insert(link.clone(), interface);
+        }
+    }
+
     /// Gives an interface an address, if it has none and its network has some to give. `taken` are leased to others.
     pub(crate) fn assign(
         &self,
@@ -279,6 +291,14 @@ mod tests {
                 let mut again = Interface::new("a".parse().unwrap(), mac);
                 declared.assign(&link, &mut again, &taken).unwrap();
                 assert_eq!(again.ipv4, declared.interfaces[&link].ipv4);
+                // And under another name, when the first is gone; not while that is there.
+                let new: LinkName = "vif9.0".parse().unwrap();
+                let mut moved = Interface::new("a".parse().unwrap(), mac);
+                declared.give_way(&new, &moved, |_| true);
+                assert!(declared.interfaces.contains_key(&link));
+                declared.give_way(&new, &moved, |_| false);
+                declared.assign(&new, &mut moved, &taken).unwrap();
+                assert_eq!((moved.ipv4, declared.interfaces.contains_key(&link)), (again.ipv4, false));
             }
         }
     }

@@ -58,15 +58,16 @@ impl Networks {
     ///
     /// Written down first: if the kernel then refuses, the error says so, and [`Self::reconcile`] tries again.
     pub fn declare_network(&self, name: &NetworkName, network: Network) -> Result<()> {
-        self.change(|declared, _| {
+        let (_, problems) = self.change(|declared, _| {
             declared.networks.insert(name.clone(), network);
             Ok(())
-        })
+        })?;
+        first(problems, |_| true)
     }
 
     /// A network goes, which no interface may be part of any more.
     pub fn remove_network(&self, name: &NetworkName) -> Result<()> {
-        self.change(|declared, _| {
+        let (_, problems) = self.change(|declared, _| {
             if let Some((link, _)) = declared.of(name).next() {
                 return Err(Error::Invalid(format!(
                     "network {name} is in use by interface {link}; remove that first"
@@ -74,38 +75,49 @@ impl Networks {
             }
             let gone = declared.networks.remove(name);
             gone.map(drop).ok_or_else(|| Error::Unknown { what: "network", name: name.to_string() })
-        })
+        })?;
+        first(problems, |_| true)
     }
 
     /// An interface is to be a part of a network, or another than before. Its rules are in force before it is connected; it may
     /// not be there yet: whoever serves the networks connects it as soon as it is, and so does [`Self::reconcile`].
     ///
+    /// Another declaration of the same hardware address on that network, whose interface is gone, is replaced: it is the same guest's,
+    /// from before the host was started anew, or from a domain that ended while nobody looked. Its address stays the guest's.
+    ///
     /// Returns what is declared: with an address, if it had none and its network has addresses to give.
     pub fn declare_interface(&self, link: &LinkName, interface: Interface) -> Result<Interface> {
         let mut interface = interface;
-        self.change(|declared, dir| {
+        let there = observe(&mut attempt("open a netlink socket", Netlink::open())?)?.links;
+        let (declared, problems) = self.change(|declared, dir| {
             let taken = leased(dir, &interface.network)?;
+            declared.give_way(link, &interface, |other| there.contains_key(other.as_str()));
             declared.assign(link, &mut interface, &taken)?;
             declared.interfaces.insert(link.clone(), interface.clone());
             Ok(())
         })?;
+        // Trouble with other networks keeps nobody's guest from starting.
+        let bridge = declared.networks.get(&interface.network).map(|n| n.bridge.as_str());
+        first(problems, |about| about == link.as_str() || Some(about) == bridge)?;
         Ok(interface)
     }
 
     /// An interface is part of no network any more. No error, if it was none.
     pub fn remove_interface(&self, link: &LinkName) -> Result<()> {
-        self.change(|declared, _| {
+        let (_, problems) = self.change(|declared, _| {
             declared.interfaces.remove(link);
             Ok(())
-        })
+        })?;
+        first(problems, |about| about == link.as_str())
     }
 
     /// Everything is to be so, and nothing else: what else was declared goes.
     pub fn declare(&self, all: Declared) -> Result<()> {
-        self.change(|declared, _| {
+        let (_, problems) = self.change(|declared, _| {
             *declared = all;
             Ok(())
-        })
+        })?;
+        first(problems, |_| true)
     }
 
     /// What is declared, next to what the kernel has.
@@ -114,7 +126,7 @@ impl Networks {
         let observed = observe(&mut attempt("open a netlink socket", Netlink::open())?)?;
         let plan = plan::plan(&declared, &observed, &self.seed()?);
         let ops = plan.ops.iter().filter(|op| **op != Op::Rules).map(ToString::to_string);
-        let pending = ops.chain(plan.problems.iter().map(ToString::to_string)).collect();
+        let pending = ops.chain(plan.problems.iter().map(|(_, error)| error.to_string())).collect();
         Ok(State { declared, observed, pending })
     }
 
@@ -129,11 +141,14 @@ impl Networks {
     /// The same; `after` is called after each change.
     pub fn reconcile_and(&self, after: &mut dyn FnMut(&Op)) -> Result<()> {
         let turn = self.turn()?;
-        self.carry_out(&self.declared()?, &turn, after)
+        first(self.carry_out(&self.declared()?, &turn, after)?, |_| true)
     }
 
-    /// Changes what is declared, then the kernel's state.
-    fn change(&self, edit: impl FnOnce(&mut Declared, &Path) -> Result<()>) -> Result<()> {
+    /// Changes what is declared, then the kernel's state. What is then declared, and what could not be done.
+    fn change(
+        &self,
+        edit: impl FnOnce(&mut Declared, &Path) -> Result<()>,
+    ) -> Result<(Declared, Vec<(String, Error)>)> {
         let turn = self.turn()?;
         let before = self.declared()?;
         let mut declared = before.clone();
@@ -142,7 +157,8 @@ impl Networks {
         if declared != before {
             declared.store(&self.dir)?;
         }
-        self.carry_out(&declared, &turn, &mut |_| {})
+        let problems = self.carry_out(&declared, &turn, &mut |_| {})?;
+        Ok((declared, problems))
     }
 
     /// The right to change the state: one thread of one process at a time.
@@ -155,7 +171,13 @@ impl Networks {
         Ok(Turn(lock))
     }
 
-    fn carry_out(&self, declared: &Declared, _turn: &Turn, after: &mut dyn FnMut(&Op)) -> Result<()> {
+    /// What could not be done is handed back, with the interface that it is about.
+    fn carry_out(
+        &self,
+        declared: &Declared,
+        _turn: &Turn,
+        after: &mut dyn FnMut(&Op),
+    ) -> Result<Vec<(String, Error)>> {
         let mut netlink = attempt("open a netlink socket", Netlink::open())?;
         let observed = observe(&mut netlink)?;
         let plan::Plan { ops, mut problems } = plan::plan(declared, &observed, &self.seed()?);
@@ -170,12 +192,12 @@ impl Networks {
                 rules::apply(&rules::script(declared))?;
             } else if let Err(error) = attempt(op.to_string(), kernel::execute(&mut netlink, op)) {
                 failed.extend(op.name().map(str::to_owned));
-                problems.push(error);
+                problems.push((op.name().unwrap_or_default().to_owned(), error));
             }
             after(op);
         }
         forget_leases(&self.dir, declared)?;
-        problems.into_iter().next().map_or(Ok(()), Err)
+        Ok(problems)
     }
 
     /// A text that no other host has, made once.
@@ -199,6 +221,11 @@ impl Networks {
         fs::remove_file(&new).map_err(file)?;
         fs::read_to_string(&path).map_err(file)
     }
+}
+
+/// The first problem that counts.
+fn first(problems: Vec<(String, Error)>, counts: impl Fn(&str) -> bool) -> Result<()> {
+    problems.into_iter().find(|(about, _)| counts(about)).map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// The right to change the state, for as long as this is alive.

@@ -42,8 +42,8 @@ struct Port {
 pub struct Plan {
     /// Without whatever depends on a problem.
     pub ops: Vec<Op>,
-    /// What stands in the way.
-    pub problems: Vec<Error>,
+    /// What stands in the way, and of which interface.
+    pub problems: Vec<(String, Error)>,
 }
 
 /// The changes. `seed` tells this host's bridges from those of others.
@@ -134,29 +134,33 @@ fn set_aside(
     made: &mut BTreeMap<LinkName, Made>,
     ports: &mut BTreeMap<LinkName, Port>,
     observed: &Observed,
-    problems: &mut Vec<Error>,
+    problems: &mut Vec<(String, Error)>,
 ) {
     let foreign = |name: &LinkName, why: String| Error::Foreign { name: name.to_string(), why };
     let there = |name: &LinkName| observed.links.get(name.as_str());
     let mut aside = BTreeSet::new();
     for (name, made) in made.iter() {
         if there(name).is_some_and(|link| !link.ours()) {
-            problems.push(foreign(name, "it is there already, without our mark".to_owned()));
+            let why = "it is there already, without our mark".to_owned();
+            problems.push((name.to_string(), foreign(name, why)));
             aside.insert(name.clone());
         } else if let Kind::Vlan { parent, .. } = &made.kind
             && !observed.links.contains_key(parent)
         {
-            problems.push(Error::Unknown { what: "network card", name: parent.clone() });
+            let missing = Error::Unknown { what: "network card", name: parent.clone() };
+            problems.push((name.to_string(), missing));
             aside.insert(name.clone());
         }
     }
     for (name, port) in ports.iter() {
         let group = there(name).map_or(0, |link| if link.ours() { 0 } else { link.group });
         if group != 0 {
-            problems.push(foreign(name, format!("it has the mark of somebody else: group {group}")));
+            let why = format!("it has the mark of somebody else: group {group}");
+            problems.push((name.to_string(), foreign(name, why)));
             aside.insert(name.clone());
         } else if port.shape.is_none() && there(name).is_none() {
-            problems.push(Error::Unknown { what: "network card", name: name.to_string() });
+            let missing = Error::Unknown { what: "network card", name: name.to_string() };
+            problems.push((name.to_string(), missing));
         }
     }
     made.retain(|name, made| {

@@ -191,7 +191,7 @@ fn what_is_somebody_elses_is_left_alone() {
     declared.interfaces.insert("vif1.0".parse().unwrap(), guest("stranger", 1));
     declared.interfaces.insert("vif2.0".parse().unwrap(), guest("br1", 2));
     let plan = plan(&declared, &start(), "s");
-    assert!(matches!(plan.problems.as_slice(), [Error::Foreign { name, .. }] if name == "stranger"));
+    assert!(matches!(plan.problems.as_slice(), [(_, Error::Foreign { name, .. })] if name == "stranger"));
     let names: BTreeSet<_> = plan.ops.iter().filter_map(Op::name).collect();
     assert_eq!(names, ["br1", "vif2.0"].into());
 }

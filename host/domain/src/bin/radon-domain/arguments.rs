@@ -4,6 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use radon_domain::config::{Action, Config, Disk, DiskId, Mac, Nic, NicId};
 use radon_domain::error::{Error, Result};
 use radon_domain::layout::Kib;
+use radon_domain::port::Port;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,7 +94,7 @@ pub enum Command {
     /// Add a network interface
     AttachNic {
         vm: String,
-        /// NUMBER,BRIDGE[,MAC]
+        /// NUMBER,BRIDGE[,MAC], or NUMBER,network=NETWORK[,mac=MAC][,ip=ADDRESS]...[,guard=GUARD][,to-guest=RATE][,from-guest=RATE][,host-name=NAME]
         nic: NicArgument,
     },
     /// Take a network interface away
@@ -168,7 +170,7 @@ pub struct VmArguments {
     /// NAME,PATH[,ro]: a disk (may be repeated)
     #[arg(long)]
     disk: Vec<DiskArgument>,
-    /// NUMBER,BRIDGE[,MAC]: a network interface (may be repeated)
+    /// NUMBER,BRIDGE[,MAC] or NUMBER,network=NETWORK[,ip=ADDRESS...]: a network interface (may be repeated; see attach-nic)
     #[arg(long)]
     nic: Vec<NicArgument>,
     /// When it powers off: destroy, restart or preserve
@@ -249,13 +251,44 @@ impl std::str::FromStr for NicArgument {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::Invalid(format!("{text}: NUMBER,BRIDGE[,MAC]"));
+        let wrong = || Error::Invalid(format!("{text}: {NIC}"));
         let mut words = text.split(',');
-        let id = words.next().and_then(|w| w.parse().ok()).ok_or_else(wrong)?;
-        let bridge = words.next().filter(|w| !w.is_empty()).ok_or_else(wrong)?.to_owned();
+        let id = NicId(words.next().and_then(|w| w.parse().ok()).ok_or_else(wrong)?);
+        let place = words.next().filter(|w| !w.is_empty()).ok_or_else(wrong)?;
+        if let Some(network) = place.strip_prefix("network=") {
+            return Ok(Self(id, declared(network, words)?));
+        }
         let mac = words.next().map(str::parse::<Mac>).transpose()?;
-        if words.next().is_some() { Err(wrong()) } else { Ok(Self(NicId(id), Nic { bridge, mac })) }
+        let nic = Nic { bridge: place.to_owned(), mac, port: None };
+        if words.next().is_some() { Err(wrong()) } else { Ok(Self(id, nic)) }
     }
+}
+
+/// How an interface is said.
+const NIC: &str = "NUMBER,BRIDGE[,MAC], or NUMBER,network=NETWORK and any of mac=, ip=, guard=, to-guest=, from-guest=, host-name=";
+
+/// An interface on a declared network.
+fn declared<'a>(network: &str, words: impl Iterator<Item = &'a str>) -> Result<Nic> {
+    let failed = |error| Error::Network(Box::new(error));
+    let mut port = Port::new(network.parse().map_err(failed)?);
+    let mut mac = None;
+    for word in words {
+        let (key, value) = word.split_once('=').ok_or_else(|| Error::Invalid(format!("{word}: {NIC}")))?;
+        let address = || value.parse::<IpAddr>().map_err(|e| Error::Invalid(format!("{value}: {e}")));
+        match key {
+            "mac" => mac = Some(value.parse()?),
+            "ip" => match address()? {
+                IpAddr::V4(address) => drop(port.ipv4.insert(address)),
+                IpAddr::V6(address) => drop(port.ipv6.insert(address)),
+            },
+            "guard" => port.guard = value.parse().map_err(failed)?,
+            "to-guest" => port.rates.to_guest = Some(value.parse().map_err(failed)?),
+            "from-guest" => port.rates.from_guest = Some(value.parse().map_err(failed)?),
+            "host-name" => port.host_name = Some(value.parse().map_err(failed)?),
+            _ => return Err(Error::Invalid(format!("{key}: {NIC}"))),
+        }
+    }
+    Ok(Nic { bridge: String::new(), mac, port: Some(Box::new(port)) })
 }
 
 #[cfg(test)]
@@ -276,6 +309,15 @@ mod tests {
         let nic: NicArgument = "1,br0,00:16:3e:00:00:01".parse().unwrap();
         assert_eq!((nic.0, nic.1.bridge.as_str()), (NicId(1), "br0"));
         assert!("x,br0".parse::<NicArgument>().is_err());
+        let nic: NicArgument =
+            "1,network=a,ip=10.1.0.5,ip=fd00::5,guard=unlocked,to-guest=5mbit".parse().unwrap();
+        let port = nic.1.port.unwrap();
+        assert_eq!((port.network.as_str(), port.ipv4.len(), port.ipv6.len()), ("a", 1, 1));
+        for bad in
+            ["1,network=", "1,network=a,x=1", "1,network=a,mac", "1,network=a,guard=x", "1,network=a,ip=x"]
+        {
+            assert!(bad.parse::<NicArgument>().is_err(), "{bad}");
+        }
         assert!("1,br0,00:16:3e:00:00:01,x".parse::<NicArgument>().is_err());
     }
 }
