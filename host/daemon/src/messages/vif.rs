@@ -85,7 +85,7 @@ pub(super) fn nic(app: &App, vif: &str) -> Result<(NicId, Nic)> {
     let row = &state.object("VIF", vif)?.row;
     let bridge = state.text("network", text(row, "network"), "bridge")?.to_owned();
     let mac = text(row, "MAC").parse().map_err(|_| ApiError::mac_invalid(text(row, "MAC")))?;
-    Ok((nic_id(text(row, "device"))?, Nic { bridge, mac: Some(mac) }))
+    Ok((nic_id(text(row, "device"))?, Nic { bridge, mac: Some(mac), port: None }))
 }
 
 /// The VM of an interface, if it runs; and whether the guest has it.

@@ -155,17 +155,13 @@ pub fn serve(networks: &Networks, mut ready: impl FnMut(), log: impl Fn(&Error))
     let files = attempt("watch the state's folder", watch(dir).map_err(io::Error::from))?;
     let mut services: BTreeMap<NetworkName, Service> = BTreeMap::new();
     let mut known: Option<Declared> = None;
+    let mut said = BTreeSet::new();
     loop {
-        let trouble = match follow(networks, &mut services, &mut known) {
-            Ok(errors) => {
-                errors.iter().for_each(&log);
-                !errors.is_empty()
-            }
-            Err(error) => {
-                log(&error);
-                true
-            }
-        };
+        let errors = follow(networks, &mut services, &mut known).unwrap_or_else(|error| vec![error]);
+        // What goes on being wrong is said once.
+        errors.iter().filter(|error| !said.contains(&error.to_string())).for_each(&log);
+        said = errors.iter().map(ToString::to_string).collect();
+        let trouble = !errors.is_empty();
         if !trouble {
             ready();
         }
