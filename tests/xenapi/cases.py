@@ -2,6 +2,7 @@
 
 import base64
 import os
+import subprocess
 import threading
 import xmlrpc.client
 
@@ -191,6 +192,12 @@ def networks(daemon):
     x = daemon.login().xenapi
     before = len(x.network.get_all())
     record = {"name_label": "n", "name_description": "", "MTU": "1500", "other_config": {}, "bridge": "xenbr7", "managed": False, "tags": []}
+    managed = x.network.create({**record, "bridge": "", "managed": True})
+    bridge = x.network.get_bridge(managed)
+    links = lambda: subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    assert f" {bridge}: " in links()
+    x.network.destroy(managed)
+    assert f" {bridge}: " not in links()
     network = x.network.create(record)
     assert x.network.get_bridge(network) == "xenbr7" and x.network.get_MTU(network) == "1500"
     expect("BRIDGE_NAME_EXISTS", x.network.create, record)

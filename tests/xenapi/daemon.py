@@ -24,6 +24,7 @@ class Daemon:
         state = os.path.join(self.folder, "state")
         arguments = [self.program, "--state", state, "serve", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0"]
         arguments += ["--kernels", os.path.join(self.folder, "kernels")]
+        arguments += ["--networks", os.path.join(self.folder, "networks")]
         arguments += ["--domains", os.path.join(self.folder, "domains.redb")]
         self.log = open(os.path.join(self.folder, "radond.log"), "ab")
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log, text=True)

@@ -1,6 +1,7 @@
 """Many clients at once, and a daemon that is killed."""
 
 import os
+import subprocess
 import threading
 import time
 import xmlrpc.client
@@ -57,6 +58,8 @@ def killed(daemon, sr, place):
                     vm = x.VM.create(vm_record(name))
                     x.VBD.create(vbd_record(vm, vdi))
                     x.VM.destroy(x.VM.clone(vm, "clone"))
+                    if number == 0:
+                        x.network.destroy(x.network.create({"name_label": name}))
                     if turn % 3 == 0:
                         with lock:
                             del promised[vdi]
@@ -89,8 +92,14 @@ def killed(daemon, sr, place):
         assert not gone & records.keys(), "what was removed is back"
         files = set(os.listdir(os.path.join(place, "volumes")))
         assert files == {r["location"] + ".raw" for r in records.values()}, "files and volumes differ"
+        bridges = {r["bridge"] for r in x.network.get_all_records().values() if r["managed"]}
+        links = subprocess.run(["ip", "-o", "link", "show", "type", "bridge"], capture_output=True, text=True, check=True).stdout
+        assert bridges == {line.split(": ")[1] for line in links.splitlines()}, f"{bridges}, but there is {links}"
         assert all(r["current_operations"] == {} for r in x.VM.get_all_records().values())
     print(f"killed 4 times with {len(promised)} volumes: nothing lost, nothing left over")
+    for network, record in x.network.get_all_records().items():
+        if record["managed"]:
+            x.network.destroy(network)
     for vm, record in x.VM.get_all_records().items():
         if not record["is_control_domain"]:
             x.VM.destroy(vm)

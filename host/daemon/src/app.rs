@@ -19,6 +19,8 @@ pub struct Places {
     pub state: PathBuf,
     /// Kernels and RAM disks that VMs may name.
     pub kernels: PathBuf,
+    /// What networks there are to be (`radon-network`'s folder).
+    pub networks: PathBuf,
 }
 
 /// The daemon.
@@ -78,6 +80,7 @@ impl App {
             busy: Mutex::default(),
         });
         messages::pbd::plug_all(&app);
+        messages::network::settle(&app);
         messages::vm::follow(&app);
         Ok(app)
     }

@@ -6,7 +6,8 @@ use radon_daemon::{dispatch, domains};
 use std::sync::Arc;
 
 fn open(dir: &std::path::Path) -> Arc<App> {
-    let places = Places { state: dir.join("state"), kernels: dir.join("kernels") };
+    let places =
+        Places { state: dir.join("state"), kernels: dir.join("kernels"), networks: dir.join("networks") };
     App::open(places, Arc::new(domains::Xen::new(dir.join("domains.redb")))).unwrap()
 }
 
@@ -83,7 +84,11 @@ fn objects_are_the_same_after_a_restart() {
     drop(app);
     // The thread that follows domains lets go of the database when it looks the next time; until then it is open.
     let app = loop {
-        let places = Places { state: dir.path().join("state"), kernels: dir.path().join("kernels") };
+        let places = Places {
+            state: dir.path().join("state"),
+            kernels: dir.path().join("kernels"),
+            networks: dir.path().join("networks"),
+        };
         match App::open(places, Arc::new(domains::Xen::new(dir.path().join("domains.redb")))) {
             Ok(app) => break app,
             Err(error) if error.to_string().contains("another radond") => std::thread::yield_now(),

@@ -40,6 +40,9 @@ enum Command {
         /// Folder of kernels and RAM disks that VMs may name
         #[arg(long, default_value = "/var/lib/radon/kernels")]
         kernels: PathBuf,
+        /// What networks there are to be
+        #[arg(long, default_value = "/var/lib/radon/networks")]
+        networks: PathBuf,
         /// The record of domains
         #[arg(long, default_value = "/var/lib/radon/domains.redb")]
         domains: PathBuf,
@@ -81,10 +84,10 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
     std::fs::create_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
     match arguments.command {
         Command::User(command) => user(&Users::at(state.join("users")), command),
-        Command::Serve { https, http, kernels, domains } => {
+        Command::Serve { https, http, kernels, networks, domains } => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(serve(Places { state, kernels }, domains, https, http))
+            runtime.block_on(serve(Places { state, kernels, networks }, domains, https, http))
         }
     }
 }

@@ -187,6 +187,8 @@ fn interfaces(c: &mut Change<'_>, host: &str) -> Result<()> {
         let network = fields([
             ("name_label", Value::from(format!("Network of {device}"))),
             ("bridge", Value::from(format!("xenbr-{device}"))),
+            // Whose network card it is, is the operator's decision.
+            ("managed", Value::Bool(false)),
         ]);
         let network = c.insert("network", network)?;
         let row = fields([

@@ -1,9 +1,14 @@
 //! `network`: bridges.
+//!
+//! A managed network's bridge is made and removed with it, by the layer of networks, which knows it by its number. The row comes first
+//! and goes first; what a killed daemon did not come to is done at the next start ([`settle`]).
 
-use super::{done, text};
-use crate::database::Change;
+use super::{done, text, truth};
+use crate::app::App;
+use crate::database::{Change, Row};
 use crate::dispatch::{Args, Context, Handler};
 use radon_api::{ApiError, Result, Value};
+use radon_network::{Network, NetworkName, Networks};
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[("network.create", create), ("network.destroy", destroy)];
 
@@ -29,12 +34,69 @@ fn create(context: &Context, args: &Args) -> Result<Value> {
         row.insert("bridge".into(), Value::from(bridge));
         c.insert("network", row)
     })?;
+    let row = context.app.database.state().object("network", &made)?.row.clone();
+    if truth(&row, "managed")
+        && let Err(error) = declare(&context.app, &row)
+    {
+        context.app.database.change(|c| c.remove("network", &made))?;
+        // What of it is declared, though it could not be made, goes at the latest when the daemon starts again.
+        let _ = withdraw(&context.app, &row);
+        return Err(error);
+    }
     Ok(Value::from(made))
+}
+
+/// The network's number without dashes: the longest name that there may be.
+fn name(row: &Row) -> Result<NetworkName> {
+    text(row, "uuid").replace('-', "").parse().map_err(ApiError::internal)
+}
+
+/// Has the bridge of a managed network.
+fn declare(app: &App, row: &Row) -> Result<()> {
+    let mut network = Network::new(text(row, "bridge").parse().map_err(ApiError::internal)?);
+    network.mtu = u16::try_from(super::int(row, "MTU")).unwrap_or(u16::MAX);
+    let networks = Networks::open(&app.places.networks).map_err(ApiError::internal)?;
+    networks.declare_network(&name(row)?, network).map_err(ApiError::internal)
+}
+
+/// Takes it away.
+fn withdraw(app: &App, row: &Row) -> Result<()> {
+    let networks = Networks::open(&app.places.networks).map_err(ApiError::internal)?;
+    networks.remove_network(&name(row)?).map_err(ApiError::internal)
+}
+
+/// At the start of the daemon: bridges are those of the managed networks.
+pub fn settle(app: &App) {
+    if let Err(error) = settle_all(app) {
+        eprintln!("radond: networks: {error}");
+    }
+}
+
+fn settle_all(app: &App) -> Result<()> {
+    let rows: Vec<Row> = {
+        let state = app.database.state();
+        let managed = state.objects("network").filter(|(_, o)| truth(&o.row, "managed"));
+        managed.map(|(_, o)| o.row.clone()).collect()
+    };
+    let networks = Networks::open(&app.places.networks).map_err(ApiError::internal)?;
+    let declared = networks.declared().map_err(ApiError::internal)?;
+    for row in rows.iter().filter(|row| name(row).is_ok_and(|n| !declared.networks.contains_key(&n))) {
+        declare(app, row)?;
+    }
+    for known in declared.networks.keys() {
+        // Those with other names are the operator's own.
+        let known_as = known.to_string();
+        let ours = known_as.len() == 32 && known_as.bytes().all(|b| b.is_ascii_hexdigit());
+        if ours && !rows.iter().any(|row| name(row).is_ok_and(|n| n == *known)) {
+            networks.remove_network(known).map_err(ApiError::internal)?;
+        }
+    }
+    Ok(())
 }
 
 fn destroy(context: &Context, args: &Args) -> Result<Value> {
     let reference = args.text("self")?;
-    context.app.database.change(|c| {
+    let row = context.app.database.change(|c| {
         let vifs = c.referring(reference, "VIF", "network")?;
         if !vifs.is_empty() {
             return Err(ApiError::network_contains_vif(vifs.join(",")));
@@ -43,7 +105,12 @@ fn destroy(context: &Context, args: &Args) -> Result<Value> {
         if !pifs.is_empty() {
             return Err(ApiError::network_contains_pif(pifs.join(",")));
         }
-        c.remove("network", reference)
+        let row = c.row("network", reference)?.clone();
+        c.remove("network", reference)?;
+        Ok(row)
     })?;
+    if truth(&row, "managed") {
+        withdraw(&context.app, &row)?;
+    }
     done()
 }
