@@ -10,7 +10,7 @@ mod http;
 mod slots;
 mod socket;
 
-use crate::declared::Declared;
+use crate::declared::{Declared, FILE};
 use crate::dns::forward;
 use crate::dns::zone::Zone;
 use crate::error::{Error, Result, kernel as attempt};
@@ -26,8 +26,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 /// After trouble the kernel's state is looked at again so soon, in seconds.
@@ -72,18 +73,47 @@ impl View {
     }
 }
 
-/// A view that is replaced when what is declared changes.
+/// A view that follows what is declared: whoever has declared an interface can rely on its guest being told what was declared.
 #[derive(Clone)]
-struct Shared(Arc<RwLock<Arc<View>>>);
+struct Shared(Arc<Following>);
+
+struct Following {
+    dir: PathBuf,
+    name: NetworkName,
+    view: RwLock<Arc<View>>,
+    /// Which file the view was made of: each is written under a number of its own.
+    made_of: Mutex<Option<(u64, i64, i64)>>,
+}
 
 impl Shared {
+    fn new(dir: &Path, name: &NetworkName, view: View) -> Self {
+        let view = RwLock::new(Arc::new(view));
+        let made_of = Mutex::new(None);
+        Self(Arc::new(Following { dir: dir.to_owned(), name: name.clone(), view, made_of }))
+    }
+
     fn get(&self) -> Arc<View> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        let file = std::fs::metadata(self.0.dir.join(FILE)).ok();
+        let file = file.map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
+        let mut made_of = self.0.made_of.lock().unwrap_or_else(PoisonError::into_inner);
+        if *made_of != file
+            && let Ok(declared) = Declared::load(&self.0.dir)
+            && let Some(view) = View::new(&declared, &self.0.name, &resolv_conf())
+        {
+            self.set(view);
+            *made_of = file;
+        }
+        drop(made_of);
+        Arc::clone(&self.0.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn set(&self, view: View) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        *self.0.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
     }
+}
+
+fn resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
 }
 
 /// The services of one network.
@@ -108,7 +138,7 @@ impl Service {
             eventfd(0, EventfdFlags::CLOEXEC).map_err(io::Error::from),
         )?);
         let host = view.subnet.host;
-        let view = Shared(Arc::new(RwLock::new(Arc::new(view))));
+        let view = Shared::new(dir, name, view);
         let dhcp = dhcp::Server::open(dir, name, bridge, view.clone())?;
         let dns = at("serve the names", name, dns::Server::open(bridge, host, view.clone()))?;
         let http = at("serve the metadata", name, http::Server::open(bridge, view.clone()))?;
@@ -221,7 +251,7 @@ fn follow(
         errors.extend(networks.reconcile().err());
     }
     let observed = networks.observe()?.observed;
-    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolv = resolv_conf();
     let fits = |name: &NetworkName, service: &Service| {
         let network = declared.networks.get(name);
         let host = network.and_then(|n| n.subnet.as_ref()).map(|s| s.host);
@@ -239,7 +269,8 @@ fn follow(
         let Some(view) = View::new(&declared, name, &resolv) else { continue };
         let bridge = observed.links.get(network.bridge.as_str()).filter(|l| l.ours());
         match (services.get(name), bridge) {
-            (Some(service), _) => service.view.set(view),
+            // Others may have declared something since: that they look for themselves.
+            (Some(service), _) => drop(service.view.get()),
             (None, Some(link)) => {
                 match Service::start(networks.dir(), name, &network.bridge, link.index, view) {
                     Ok(service) => drop(services.insert(name.clone(), service)),
