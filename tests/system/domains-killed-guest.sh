@@ -1,7 +1,9 @@
-# As domains-killed, for the operations that a guest takes part in: shutdown, reboot. Its devices are the same there.
+# As domains-killed, for the operations that a guest takes part in: shutdown, reboot, suspend, resume.
 # limit: 600
 . /usr/lib/radon/lib.sh
 . /usr/lib/radon/domains-lib.sh
+
+cp $GUEST/disk.img /tmp/a.img
 
 # Operations that the guest takes part in.
 is_up() {
@@ -11,9 +13,27 @@ is_up() {
     *) return 1 ;;
     esac
 }
+check plain up plain idle --disk xvda,/tmp/a.img --nic 0,xenbr0
+not_suspended() {
+    rm -f /tmp/plain.saved
+    case $(power $1) in
+    suspended) $VM resume $1 ;;
+    running) waitfor 30 in_state $1 '[rb]' ;;
+    *) return 1 ;;
+    esac
+}
+is_suspended() { [ "$(power $1)" = suspended ] || { rm -f /tmp/plain.saved; $VM suspend $1 /tmp/plain.saved; }; }
+killed suspend plain not_suspended /tmp/plain.saved
+killed resume plain is_suspended
+expect no-file "$(ls /tmp/plain.saved*)" [ -z "$(ls /tmp/plain.saved* 2> /dev/null)" ]
+$VM destroy plain
+check delete-plain $VM delete plain
+
+# Without devices: what becomes of those is the same as above.
 check bare up bare idle
 killed shutdown bare is_up
 killed reboot bare is_up
 $VM destroy bare
 check delete-bare $VM delete bare
 expect no-trace-at-the-end "$(traces | tr '\n' ' ')" traceless
+rm -f /tmp/a.img

@@ -18,6 +18,7 @@ is_started() { halted $1 && $VM start $1 || runs $1; }
 killed start cut is_halted
 check destroy-after-start $VM destroy cut
 expect no-page-after-starts "$(pages) free, $before before" waitfor 20 pages_are $before
+cancelled start cut is_halted
 killed destroy cut is_started
 expect no-page-after-destroys "$(pages) free, $before before" waitfor 20 pages_are $before
 
@@ -57,6 +58,8 @@ killed set-memory live is_running 96
 one_vcpu() { is_running $1 && $VM set-vcpus $1 1; }
 killed set-vcpus live one_vcpu 2
 expect same-domain "$id before, $(domid live) now" [ "$(domid live)" = "$id" ]
+cancelled attach-disk live without_b xvdb /tmp/b.img
+cancelled attach-nic live without_1 1,xenbr0
 check still-answers $VM shutdown live
 check delete-live $VM delete live
 expect no-trace-at-the-end "$(traces | tr '\n' ' ')" traceless

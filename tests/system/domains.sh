@@ -6,7 +6,14 @@
 # What the hypervisor and dom0's kernel take once and keep is taken now: page tables for the places where dom0 maps what guests
 # grant it, among others, more of them with each further device.
 dd if=/dev/zero of=/tmp/extra.img bs=1048576 count=8 2> /dev/null
-check first-guest up warm idle --disk xvda,/tmp/extra.img --nic 0,xenbr0
+rm -f "$(console_of warm)"
+check first-guest $VM create --kernel $GUEST/vmlinuz --initrd $GUEST/initrd --memory $MEMORY --vcpus 2 --disk xvda,/tmp/extra.img --nic 0,xenbr0 --cmdline "console=hvc0 radon.do=idle" warm
+check first-guest-up guest_says warm "GUEST userspace .*vcpus=2" 90
+# What Linux thinks of its tables.
+check acpi-tables said warm "ACPI: 1 ACPI AML tables successfully acquired and loaded"
+# complaints: what Linux finds wrong with them.
+complaints() { grep 'ACPI\( BIOS\)\? \(Error\|Warning\|Exception\)\|Firmware Bug.*ACPI\|ACPI.*[Ii]nvalid' "$(console_of warm)"; }
+expect acpi-complaints "$(complaints | tail -n 3)" [ -z "$(complaints)" ]
 check first-interface $VM attach-nic warm 1,xenbr0
 check first-guest-goes $VM destroy warm
 $VM delete warm
@@ -62,12 +69,32 @@ check disk-seen guest_says plug "disks=.*xvdb" 30
 check attach-nic $VM attach-nic plug 0,xenbr0
 check nic-seen guest_says plug "net=.*eth0" 30
 check bridge-port test -e /sys/class/net/xenbr0/lower_vif$($VM list | awk '$1 == "plug" {print $3}').0
+check suspend $VM suspend plug /tmp/plug.saved
+check suspended sh -c "$VM list | grep -q '^plug .* - .* suspended'"
+expect no-trace-of-a-suspended-guest "$(traces | tr '\n' ' ')" traceless
+check start-of-a-suspended-guest-refused sh -c "! $VM start plug"
+check resume $VM resume plug
+check resumed waitfor 30 in_state plug '[rb]'
+expect file-gone "it is there" [ ! -e /tmp/plug.saved -a ! -e /tmp/plug.saved.part ]
+check detach-disk-after-resume $VM detach-disk plug xvdb
+check seen-after-resume guest_says plug "GUEST sees" 30
+check attach-disk-after-resume $VM attach-disk plug xvdb /tmp/extra.img
+check disk-seen-after-resume guest_says plug "disks=.*xvdb" 30
+# Cancelled when the guest has suspended itself: it goes on where it is.
+check suspend-cancelled sh -c "$VM --cancel-at-step 5 suspend plug /tmp/plug.saved 2>&1 | grep -q 'cancelled at step save'"
+check goes-on waitfor 30 in_state plug '[rb]'
+expect part-gone "it is there" [ ! -e /tmp/plug.saved.part ]
 check set-vcpus $VM set-vcpus plug 2
 check vcpus-seen guest_says plug "cpus=0-1" 60
 check balloon-up $VM set-memory plug 224
 check balloon-down $VM set-memory plug 144
 check memory-limit sh -c "! $VM set-memory plug 512"
 check detach-disk $VM detach-disk plug xvdb
+losetup /dev/loop7 /tmp/extra.img
+check attach-block-device $VM attach-disk plug xvdc /dev/loop7 --read-only
+check block-device-seen guest_says plug "disks=.*xvdc" 30
+check detach-block-device $VM detach-disk plug xvdc
+losetup -d /dev/loop7
 check detach-nic $VM detach-nic plug 0
 expect loops-free "$(losetup -a)" [ -z "$(losetup -a)" ]
 check metrics sh -c "$VM show plug | grep -q '\"online_vcpus\": 2'"

@@ -48,8 +48,8 @@ count() {
 as_recorded() {
     local id=$(domid $1) disks nics
     case $(power $1) in
-    halted)
-        traceless || { echo "halted, but there is: $(traces | tr '\n' ' ')"; return 1; } ;;
+    halted | suspended)
+        traceless || { echo "$(power $1), but there is: $(traces | tr '\n' ' ')"; return 1; } ;;
     running | paused)
         disks=$($VM show $1 | grep -c '"path"')
         nics=$($VM show $1 | grep -c '"bridge"')
@@ -89,4 +89,22 @@ killed() {
     out=$(as_recorded $name)
     expect "killed-$operation-whole" "$out" [ -z "$out" ]
     echo "$operation: killed at each of $((step - 1)) steps"
+}
+
+# cancelled OPERATION NAME PREPARE ARGUMENT...: the same with a cancellation at each step, which is undone by the operation itself.
+cancelled() {
+    local operation=$1 name=$2 prepare=$3 step=0 status out before after
+    shift 3
+    while :; do
+        step=$((step + 1))
+        $prepare $name || { fail "cancelled-$operation" "not ready for step $step"; return 1; }
+        before=$($VM list)
+        $VM --cancel-at-step $step $operation $name "$@" > /run/cancelled.log 2>&1
+        status=$?
+        [ $status != 0 ] || break
+        after=$($VM list)
+        [ "$after" = "$before" ] || { status="$before became $after"; break; }
+        out=$(as_recorded $name) || { status="at step $step: $out"; break; }
+    done
+    expect "cancelled-$operation" "step $step, status $status: $(cat /run/cancelled.log)" [ "$status" = 0 -a $step -ge 3 ]
 }

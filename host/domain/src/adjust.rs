@@ -5,6 +5,7 @@ use crate::config::{Config, Disk, DiskId, Mac, Nic, NicId};
 use crate::device::{self, Removal};
 use crate::error::{Error, Result, XenContext};
 use crate::layout::Kib;
+use crate::machine::Power;
 use crate::manager::{Manager, Work};
 use crate::nodes;
 use crate::record::Vm;
@@ -13,13 +14,23 @@ use crate::wait::{self, Patience};
 use crate::xenstore::Tx;
 use std::time::Duration;
 
+/// A suspended guest would not know of a change.
+fn not_suspended(vm: Vm) -> Result<Vm> {
+    match vm.power {
+        Power::Suspended => {
+            Err(Error::State { vm: vm.config.name, is: vm.power.to_string(), needs: "halted or running" })
+        }
+        _ => Ok(vm),
+    }
+}
+
 /// How near to its target a balloon has to come: what a guest has besides its RAM, and what Linux keeps.
 const NEAR_KIB: u64 = 2048;
 
 impl Manager {
     /// Sets what memory it is to have; a running guest's balloon follows within `limit`.
     pub fn set_memory(&self, name: &str, memory: Kib, limit: Duration, control: &Control) -> Result<()> {
-        let vm = self.record.find(name)?;
+        let vm = not_suspended(self.record.find(name)?)?;
         let config = Config { memory, ..vm.config.clone() };
         config.check()?;
         self.task(&vm, "set-memory", control, |work| {
@@ -45,7 +56,7 @@ impl Manager {
 
     /// Sets how many vCPUs it is to use; a running guest is told.
     pub fn set_vcpus(&self, name: &str, vcpus: u32, control: &Control) -> Result<()> {
-        let vm = self.record.find(name)?;
+        let vm = not_suspended(self.record.find(name)?)?;
         let config = Config { vcpus, ..vm.config.clone() };
         config.check()?;
         self.task(&vm, "set-vcpus", control, |work| {
@@ -59,7 +70,7 @@ impl Manager {
 
     /// Adds a disk.
     pub fn attach_disk(&self, name: &str, id: DiskId, disk: &Disk, control: &Control) -> Result<()> {
-        let vm = self.record.find(name)?;
+        let vm = not_suspended(self.record.find(name)?)?;
         if vm.config.disks.contains_key(&id) {
             return Err(Error::Invalid(format!("{name} has a disk {id} already")));
         }
@@ -86,7 +97,7 @@ impl Manager {
         limit: Option<Duration>,
         control: &Control,
     ) -> Result<()> {
-        let vm = self.record.find(name)?;
+        let vm = not_suspended(self.record.find(name)?)?;
         if !vm.config.disks.contains_key(&id) {
             return Err(Error::Unknown { what: "disk", name: format!("{id} of {name}") });
         }
@@ -98,7 +109,7 @@ impl Manager {
 
     /// Adds an interface.
     pub fn attach_nic(&self, name: &str, id: NicId, nic: &Nic, control: &Control) -> Result<()> {
-        let vm = self.record.find(name)?;
+        let vm = not_suspended(self.record.find(name)?)?;
         if vm.config.nics.contains_key(&id) {
             return Err(Error::Invalid(format!("{name} has an interface {id} already")));
         }
@@ -130,7 +141,7 @@ impl Manager {
         limit: Option<Duration>,
         control: &Control,
     ) -> Result<()> {
-        let vm = self.record.find(name)?;
+        let vm = not_suspended(self.record.find(name)?)?;
         if !vm.config.nics.contains_key(&id) {
             return Err(Error::Unknown { what: "interface", name: format!("{id} of {name}") });
         }

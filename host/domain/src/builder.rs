@@ -4,15 +4,15 @@
 //! which the domain carries from its first moment.
 
 use crate::config::Config;
+use crate::context;
 use crate::error::{Error, Result, XenContext};
 use crate::image::{self, Image};
-use crate::layout::{Extents, Kib, PAGE, SPECIAL, SUPERPAGE, paging_pool};
+use crate::layout::{Extents, Kib, Layout, PAGE, SPECIAL, SUPERPAGE, paging_pool};
 use crate::nodes::{self, Node, Ports};
 use crate::policy;
 use crate::task::{Progress, Step};
 use crate::uuid::Uuid;
 use crate::xenstore::{Tx, Xenstore};
-use crate::{context, layout};
 use radon_xen::foreign;
 use radon_xen::memory::MapEntry;
 use radon_xen::privcmd::Privcmd;
@@ -89,20 +89,37 @@ pub fn build(
     let domid = create(xen, uuid, config)?;
     progress.at(Step::SetLimits)?;
     limits(xen, domid, config)?;
+    let default =
+        xen.system_cpu_policy(XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT).xen("tell its default CPUID policy")?;
+    xen.set_cpu_policy(domid, &policy::for_guest(default), &[]).xen("set the CPUID policy")?;
     progress.at(Step::Populate)?;
     populate(xen, domid, config, &image)?;
     progress.at(Step::Load)?;
     load(xen, domid, &image)?;
     progress.at(Step::Parameters)?;
-    let ports = parameters(xen, domid, config, &image)?;
-    progress.at(Step::WriteNodes)?;
-    write_domain(store, domid, uuid, &nodes::domain(domid, uuid, config, ports))?;
-    progress.at(Step::Introduce)?;
-    store.introduce(domid, SPECIAL.store, ports.store)?;
+    let ports = parameters(xen, domid, &image.layout)?;
+    registers(xen, domid, config, &image)?;
+    introduce(store, domid, uuid, config, ports, progress)?;
     Ok(domid)
 }
 
-fn create(xen: &Privcmd, uuid: Uuid, config: &Config) -> Result<u16> {
+/// The store learns of a domain.
+pub(crate) fn introduce(
+    store: &mut Xenstore,
+    domid: u16,
+    uuid: Uuid,
+    config: &Config,
+    ports: Ports,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    progress.at(Step::WriteNodes)?;
+    write_domain(store, domid, uuid, &nodes::domain(domid, uuid, config, ports))?;
+    progress.at(Step::Introduce)?;
+    store.introduce(domid, SPECIAL.store, ports.store)
+}
+
+/// A domain without vCPUs, memory or anything.
+pub(crate) fn create(xen: &Privcmd, uuid: Uuid, config: &Config) -> Result<u16> {
     let request = DomctlCreatedomain {
         ssidref: 0,
         handle: uuid.bytes(),
@@ -120,15 +137,12 @@ fn create(xen: &Privcmd, uuid: Uuid, config: &Config) -> Result<u16> {
     xen.create_domain(&request).xen("create a domain")
 }
 
-fn limits(xen: &Privcmd, domid: u16, config: &Config) -> Result<()> {
+/// vCPUs, and how much memory it may have.
+pub(crate) fn limits(xen: &Privcmd, domid: u16, config: &Config) -> Result<()> {
     xen.set_max_vcpus(domid, config.vcpus_max).xen("make vCPUs")?;
     xen.set_max_memory(domid, memory_limit_kib(config.memory)).xen("set the limit of memory")?;
-    xen.set_tsc_mode(domid, 0).xen("set the mode of the TSC")?;
     let pool = paging_pool(config.memory_max, config.vcpus_max);
-    xen.set_paging_pool(domid, pool).xen("set memory aside for page tables (is there too little?)")?;
-    let default =
-        xen.system_cpu_policy(XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT).xen("tell its default CPUID policy")?;
-    xen.set_cpu_policy(domid, &policy::for_guest(default)).xen("set the CPUID policy")
+    xen.set_paging_pool(domid, pool).xen("set memory aside for page tables (is there too little?)")
 }
 
 fn populate(xen: &Privcmd, domid: u16, config: &Config, image: &Image<'_>) -> Result<()> {
@@ -151,7 +165,12 @@ fn populate(xen: &Privcmd, domid: u16, config: &Config, image: &Image<'_>) -> Re
 }
 
 /// Populates all of it; superpages that cannot be had as such in single pages.
-fn populate_extents(xen: &Privcmd, domid: u16, extents: &Extents, on_demand: bool) -> std::io::Result<()> {
+pub(crate) fn populate_extents(
+    xen: &Privcmd,
+    domid: u16,
+    extents: &Extents,
+    on_demand: bool,
+) -> std::io::Result<()> {
     let short = || std::io::Error::from(std::io::ErrorKind::OutOfMemory);
     let done = match xen.populate(domid, &extents.first, extents.order, on_demand) {
         Ok(done) => done,
@@ -199,14 +218,10 @@ fn load(xen: &Privcmd, domid: u16, image: &Image<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Memory map, HVM parameters, event channels, grants, and the first vCPU's registers.
-fn parameters(xen: &Privcmd, domid: u16, config: &Config, image: &Image<'_>) -> Result<Ports> {
-    let map: Vec<MapEntry> = image
-        .layout
-        .map()
-        .iter()
-        .map(|r| MapEntry { start: r.start, len: r.len(), kind: r.kind.e820() })
-        .collect();
+/// Memory map, HVM parameters, event channels, grants.
+pub(crate) fn parameters(xen: &Privcmd, domid: u16, layout: &Layout) -> Result<Ports> {
+    let map: Vec<MapEntry> =
+        layout.map().iter().map(|r| MapEntry { start: r.start, len: r.len(), kind: r.kind.e820() }).collect();
     xen.set_memory_map(domid, &map).xen("set the memory map")?;
     let ports = Ports {
         store: xen.alloc_unbound(domid, DOM0).xen("make the store's event channel")?,
@@ -219,7 +234,7 @@ fn parameters(xen: &Privcmd, domid: u16, config: &Config, image: &Image<'_>) -> 
         (HVM_PARAM_STORE_EVTCHN, ports.store.into()),
         (HVM_PARAM_CONSOLE_PFN, SPECIAL.console),
         (HVM_PARAM_CONSOLE_EVTCHN, ports.console.into()),
-        (HVM_PARAM_IDENT_PT, SPECIAL.identity * layout::PAGE),
+        (HVM_PARAM_IDENT_PT, SPECIAL.identity * PAGE),
     ];
     for (index, value) in parameters {
         xen.set_hvm_param(domid, index, value).xen("set a parameter of the domain")?;
@@ -228,13 +243,19 @@ fn parameters(xen: &Privcmd, domid: u16, config: &Config, image: &Image<'_>) -> 
     let grants =
         [(GNTTAB_RESERVED_CONSOLE, DOM0, SPECIAL.console), (GNTTAB_RESERVED_XENSTORE, DOM0, SPECIAL.store)];
     xen.seed_grants(domid, &grants).xen("fill the domain's first grants")?;
+    Ok(ports)
+}
+
+/// The clock's mode, and the first vCPU's registers.
+fn registers(xen: &Privcmd, domid: u16, config: &Config, image: &Image<'_>) -> Result<()> {
+    xen.set_tsc_mode(domid, 0).xen("set the mode of the TSC")?;
     let saved = xen.hvm_context(domid).xen("tell the domain's state")?;
     let streams = context::start(&saved, config.vcpus_max, image.entry, image.start_info)
         .map_err(|e| Error::Invalid(e.to_string()))?;
     for stream in &streams {
         xen.set_hvm_context(domid, stream).xen("set the domain's state")?;
     }
-    Ok(ports)
+    Ok(())
 }
 
 /// Writes a new domain's nodes, all or none. What an earlier domain of that number or of this VM left is removed.

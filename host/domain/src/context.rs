@@ -59,6 +59,20 @@ pub fn start(saved: &[u8], vcpus: u32, entry: u64, start_info: u64) -> Result<Ve
     Ok(streams)
 }
 
+/// The same saved state, but its first vCPU finds this result of the hypercall it is in.
+pub fn with_result(saved: &[u8], result: u64) -> Result<Vec<u8>, Missing> {
+    let body = record(saved, HVM_SAVE_CODE_CPU, 0).ok_or(Missing("CPU"))?;
+    let mut cpu = HvmHwCpu::read_from_bytes(body).map_err(|_| Missing("whole CPU"))?;
+    cpu.rax = result;
+    // The record lies within the stream, so the difference of their addresses is its place.
+    let at = body.as_ptr().addr() - saved.as_ptr().addr();
+    let mut changed = saved.to_vec();
+    if let Some(place) = changed.get_mut(at..at + body.len()) {
+        place.copy_from_slice(cpu.as_bytes());
+    }
+    Ok(changed)
+}
+
 fn registers(entry: u64, start_info: u64) -> HvmHwCpu {
     const FLAT_CODE: u32 = 0xc9b;
     const FLAT_DATA: u32 = 0xc93;
@@ -121,6 +135,16 @@ mod tests {
         }
         let cpu = HvmHwCpu::read_from_bytes(record(&streams[2], HVM_SAVE_CODE_CPU, 0).unwrap()).unwrap();
         assert_eq!((cpu.rip, cpu.rbx, cpu.cr0), (0x100_0000, 0x5000, 0x11));
+    }
+
+    #[test]
+    fn a_result_changes_one_register() {
+        let before = stream(&[], HVM_SAVE_CODE_CPU, 0, registers(1, 2).as_bytes());
+        let after = with_result(&before, 77).unwrap();
+        let cpu = HvmHwCpu::read_from_bytes(record(&after, HVM_SAVE_CODE_CPU, 0).unwrap()).unwrap();
+        assert_eq!(cpu, HvmHwCpu { rax: 77, ..registers(1, 2) });
+        assert_eq!(with_result(&after, 0).unwrap(), before);
+        assert!(with_result(&saved(), 1).is_err());
     }
 
     proptest! {

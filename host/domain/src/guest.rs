@@ -19,6 +19,8 @@ pub enum Request {
     PowerOff,
     /// Reboot.
     Reboot,
+    /// Suspend itself.
+    Suspend,
 }
 
 impl Request {
@@ -26,6 +28,7 @@ impl Request {
         match self {
             Self::PowerOff => "poweroff",
             Self::Reboot => "reboot",
+            Self::Suspend => "suspend",
         }
     }
 }
@@ -37,7 +40,9 @@ pub enum End {
     PowerOff,
     /// It wants to start again.
     Reboot,
-    /// It saved its state, or crashed, or its watchdog rang, or something unknown.
+    /// It has suspended itself, as it was asked to.
+    Suspend,
+    /// It crashed, or its watchdog rang, or something unknown.
     Other(u8),
 }
 
@@ -46,6 +51,7 @@ impl From<u8> for End {
         match code {
             0 => Self::PowerOff,
             1 => Self::Reboot,
+            2 => Self::Suspend,
             code => Self::Other(code),
         }
     }

@@ -12,6 +12,7 @@
 //! | [`builder`], [`device`], [`teardown`] | makes a domain; its disks and interfaces; takes it all away |
 //! | [`guest`], [`wait`] | what is asked of a running guest; waiting for others |
 //! | [`machine`] | the state machine of a VM (pure) |
+//! | [`suspend`], [`saved`] | a guest into a file and back; the file (pure) |
 //! | [`record`], [`task`] | the record of VMs and tasks; steps of an operation |
 //! | [`manager`], [`adjust`] | the operations |
 //! | [`recover`], [`supervise`] | repairs after a kill; what follows when a guest ends |
@@ -34,7 +35,9 @@ pub mod policy;
 pub mod port;
 pub mod record;
 pub mod recover;
+pub mod saved;
 pub mod supervise;
+pub mod suspend;
 pub mod task;
 pub mod teardown;
 pub mod uuid;

@@ -11,6 +11,9 @@
 //!      │                            ▼                      │
 //!      ├──────── destroy ────── (Preserved)                │
 //!      └──────── destroy ──────────────────────────────────┘
+//!
+//!   (Running) ── suspend ──► (Suspended) ── resume ──► (Running)
+//!                                 └──────── destroy ─► (Halted)
 //! ```
 //! *ended*: the guest powered off, rebooted or crashed by itself; what is in brackets is what its configuration wants then.
 //!
@@ -34,6 +37,8 @@ pub enum Power {
     Paused,
     /// Its guest has ended; the domain is kept to be looked at.
     Preserved,
+    /// It has no domain; the guest's state is in a file.
+    Suspended,
 }
 
 impl fmt::Display for Power {
@@ -43,6 +48,7 @@ impl fmt::Display for Power {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Preserved => "preserved",
+            Self::Suspended => "suspended",
         })
     }
 }
@@ -66,13 +72,18 @@ pub enum Event {
     Ended(Action),
     /// Forget the VM.
     Delete,
+    /// Put the guest's state into a file.
+    Suspend,
+    /// Go on from there.
+    Resume,
 }
 
 /// The states from which an event is possible, for a message.
 pub const fn needs(event: Event) -> &'static str {
     match event {
         Event::Start | Event::Delete => "halted",
-        Event::Pause | Event::Shutdown | Event::Reboot => "running",
+        Event::Pause | Event::Shutdown | Event::Reboot | Event::Suspend => "running",
+        Event::Resume => "suspended",
         Event::Unpause => "paused",
         Event::Destroy => "not halted",
         Event::Ended(_) => "running or paused",
@@ -88,7 +99,11 @@ pub const fn next(power: Power, event: Event) -> Option<Power> {
         (Power::Paused, Event::Unpause) => Some(Power::Running),
         (Power::Running, Event::Shutdown) => Some(Power::Halted),
         (Power::Running, Event::Reboot) => Some(Power::Running),
-        (Power::Running | Power::Paused | Power::Preserved, Event::Destroy) => Some(Power::Halted),
+        (Power::Running, Event::Suspend) => Some(Power::Suspended),
+        (Power::Suspended, Event::Resume) => Some(Power::Running),
+        (Power::Running | Power::Paused | Power::Preserved | Power::Suspended, Event::Destroy) => {
+            Some(Power::Halted)
+        }
         (Power::Running | Power::Paused, Event::Ended(action)) => Some(match action {
             Action::Destroy => Power::Halted,
             Action::Restart => Power::Running,
@@ -102,8 +117,9 @@ pub const fn next(power: Power, event: Event) -> Option<Power> {
 mod tests {
     use super::*;
 
-    const POWERS: [Power; 4] = [Power::Halted, Power::Running, Power::Paused, Power::Preserved];
-    const EVENTS: [Event; 10] = [
+    const POWERS: [Power; 5] =
+        [Power::Halted, Power::Running, Power::Paused, Power::Preserved, Power::Suspended];
+    const EVENTS: [Event; 12] = [
         Event::Start,
         Event::Pause,
         Event::Unpause,
@@ -114,6 +130,8 @@ mod tests {
         Event::Ended(Action::Restart),
         Event::Ended(Action::Preserve),
         Event::Delete,
+        Event::Suspend,
+        Event::Resume,
     ];
 
     /// The whole machine: a row per state, a letter per event for the state after it.
@@ -125,9 +143,10 @@ mod tests {
             Some(Power::Running) => 'r',
             Some(Power::Paused) => 'p',
             Some(Power::Preserved) => 'k',
+            Some(Power::Suspended) => 's',
         };
         let rows = POWERS.map(|p| EVENTS.iter().map(|e| letter(next(p, *e))).collect::<String>());
-        assert_eq!(rows, ["r--------h", "-p-hrhhrk-", "--r--hhrk-", "-----h----"]);
+        assert_eq!(rows, ["r--------h--", "-p-hrhhrk-s-", "--r--hhrk---", "-----h------", "-----h-----r"]);
     }
 
     #[test]
@@ -139,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_has_a_domain_can_be_destroyed() {
+    fn whatever_is_not_halted_can_be_destroyed() {
         for power in POWERS {
             assert_eq!(next(power, Event::Destroy).is_some(), power != Power::Halted);
         }

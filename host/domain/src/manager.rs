@@ -51,7 +51,7 @@ impl Manager {
     pub fn define(&self, config: Config) -> Result<Uuid> {
         config.check()?;
         let uuid = Uuid::random().map_err(|source| Error::File { path: "/dev/urandom".into(), source })?;
-        self.record.add(&Vm { uuid, config, power: Power::Halted, domid: None })?;
+        self.record.add(&Vm { uuid, config, power: Power::Halted, domid: None, saved: None })?;
         Ok(uuid)
     }
 
@@ -133,7 +133,10 @@ impl Manager {
     pub fn destroy(&self, name: &str, control: &Control) -> Result<()> {
         let vm = self.record.find(name)?;
         let power = after(&vm, Event::Destroy)?;
-        self.task(&vm, "destroy", control, |work| work.take_down(&vm, power))
+        self.task(&vm, "destroy", control, |work| {
+            work.take_down(&vm, power)?;
+            work.remove_files(vm.uuid)
+        })
     }
 
     /// Does what the configuration wants for a guest that has ended by itself. Whether there was one.
@@ -150,6 +153,8 @@ impl Manager {
                 None => return Ok(false),
                 Some(End::PowerOff) => vm.config.on_poweroff,
                 Some(End::Reboot) => vm.config.on_reboot,
+                // Whoever asked it to goes on from here.
+                Some(End::Suspend) => return Ok(false),
                 Some(End::Other(_)) => vm.config.on_crash,
             },
         };

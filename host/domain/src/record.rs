@@ -10,7 +10,7 @@ use crate::uuid::Uuid;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const VMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vms");
@@ -33,6 +33,9 @@ pub struct Vm {
     pub power: Power,
     /// Its domain, once that is complete.
     pub domid: Option<u16>,
+    /// Where its guest's state is, or is being written.
+    #[serde(default)]
+    pub saved: Option<PathBuf>,
 }
 
 /// How a task stands.
@@ -224,7 +227,7 @@ mod tests {
 
     fn vm(name: &str) -> Vm {
         let config = Config::new(name, "/kernel".into());
-        Vm { uuid: Uuid::random().unwrap(), config, power: Power::Halted, domid: None }
+        Vm { uuid: Uuid::random().unwrap(), config, power: Power::Halted, domid: None, saved: None }
     }
 
     #[test]

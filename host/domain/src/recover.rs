@@ -6,6 +6,8 @@
 //! | running, paused | its complete domain | devices, memory, vCPUs and pause as recorded; a device more or less is corrected |
 //! | running | no complete domain, a restart was under way | taken away, started anew |
 //! | running, paused | no complete domain otherwise | somebody else took it away: halted |
+//! | running | its complete domain, suspended | the guest goes on; what there is of the file is removed |
+//! | suspended | a domain | taken away; the file is what counts |
 //! | preserved | its domain or none | left as it is; halted if there is none |
 //!
 //! Each rule may be cut short itself, and is applied again the next time.
@@ -13,6 +15,7 @@
 use crate::config::{Config, Mac};
 use crate::device::{self, Removal};
 use crate::error::{Result, XenContext};
+use crate::guest::End;
 use crate::machine::Power;
 use crate::manager::{Manager, Work};
 use crate::nodes;
@@ -34,14 +37,20 @@ enum Cure {
     Restart,
     /// Details of its domain are to be as recorded.
     Converge(u16),
+    /// Its guest has suspended itself for a file that is not whole: it goes on, and then as above.
+    GoOn(u16),
+    /// It is in its file; there is to be nothing else of it.
+    KeepFile,
     /// Nothing.
     Leave,
 }
 
-fn cure(vm: &Vm, alive: Option<u16>, restarting: bool) -> Cure {
+fn cure(vm: &Vm, alive: Option<u16>, suspended: bool, restarting: bool) -> Cure {
     let complete = alive.filter(|domid| vm.domid == Some(*domid));
     match (vm.power, complete) {
         (Power::Halted, _) => Cure::TakeDown,
+        (Power::Suspended, _) => Cure::KeepFile,
+        (Power::Running, Some(domid)) if suspended => Cure::GoOn(domid),
         (Power::Preserved, Some(_)) => Cure::Leave,
         (Power::Running | Power::Paused, Some(domid)) => Cure::Converge(domid),
         (Power::Running, None) if restarting => Cure::Restart,
@@ -59,7 +68,8 @@ impl Manager {
             let restarting = cut.as_ref().is_some_and(|t| RESTARTS.contains(&t.operation.as_str()));
             let domains = teardown::domains_of(&self.xen, vm.uuid)?;
             let alive = domains.iter().find(|d| !d.dying).map(|d| d.domid);
-            let cure = cure(&vm, alive, restarting);
+            let suspended = domains.iter().any(|d| d.shutdown.map(End::from) == Some(End::Suspend));
+            let cure = cure(&vm, alive, suspended, restarting);
             // A task that was cut short goes on as the repair: if that is cut short too, it is still known what it was.
             let (journal, outcome) = match cut {
                 Some(task) => {
@@ -78,8 +88,16 @@ impl Work<'_> {
     fn apply(&mut self, vm: &Vm, cure: Cure, domains: &[DomainStatus]) -> Result<()> {
         match cure {
             Cure::Leave => Ok(()),
-            Cure::TakeDown => self.take_down(vm, Power::Halted),
+            Cure::TakeDown => {
+                self.take_down(vm, Power::Halted)?;
+                self.remove_files(vm.uuid)
+            }
             Cure::Restart => self.restart(vm),
+            Cure::KeepFile => self.take_down(vm, Power::Suspended),
+            Cure::GoOn(domid) => {
+                self.go_on(domid)?;
+                self.converge(vm, domid, domains)
+            }
             Cure::Converge(domid) => {
                 let ended = domains.iter().any(|d| d.domid == domid && d.shutdown.is_some());
                 // What follows the end of a guest is the supervisor's business, later.
@@ -89,6 +107,8 @@ impl Work<'_> {
     }
 
     fn converge(&mut self, vm: &Vm, domid: u16, domains: &[DomainStatus]) -> Result<()> {
+        // What a suspension or a resumption that was cut short has left.
+        self.remove_files(vm.uuid)?;
         self.devices(vm, domid)?;
         self.journal.at(Step::SetTarget)?;
         self.set_target(domid, vm.config.memory)?;
@@ -145,32 +165,46 @@ mod tests {
     use crate::uuid::Uuid;
 
     fn vm(power: Power, domid: Option<u16>) -> Vm {
-        Vm { uuid: Uuid::from_bytes([1; 16]), config: Config::new("a", "/k".into()), power, domid }
+        Vm {
+            uuid: Uuid::from_bytes([1; 16]),
+            config: Config::new("a", "/k".into()),
+            power,
+            domid,
+            saved: None,
+        }
     }
 
     #[test]
     fn a_halted_vm_keeps_nothing() {
         for (domid, alive) in [(None, None), (None, Some(4)), (Some(4), Some(4)), (Some(4), None)] {
-            assert_eq!(cure(&vm(Power::Halted, domid), alive, false), Cure::TakeDown);
-            assert_eq!(cure(&vm(Power::Halted, domid), alive, true), Cure::TakeDown);
+            assert_eq!(cure(&vm(Power::Halted, domid), alive, false, false), Cure::TakeDown);
+            assert_eq!(cure(&vm(Power::Halted, domid), alive, false, true), Cure::TakeDown);
         }
     }
 
     #[test]
     fn a_running_vm_keeps_its_complete_domain() {
         for power in [Power::Running, Power::Paused] {
-            assert_eq!(cure(&vm(power, Some(4)), Some(4), false), Cure::Converge(4));
-            assert_eq!(cure(&vm(power, Some(4)), Some(4), true), Cure::Converge(4));
-            assert_eq!(cure(&vm(power, Some(4)), None, false), Cure::TakeDown);
+            assert_eq!(cure(&vm(power, Some(4)), Some(4), false, false), Cure::Converge(4));
+            assert_eq!(cure(&vm(power, Some(4)), Some(4), false, true), Cure::Converge(4));
+            assert_eq!(cure(&vm(power, Some(4)), None, false, false), Cure::TakeDown);
         }
-        assert_eq!(cure(&vm(Power::Preserved, Some(4)), Some(4), false), Cure::Leave);
-        assert_eq!(cure(&vm(Power::Preserved, Some(4)), None, false), Cure::TakeDown);
+        assert_eq!(cure(&vm(Power::Preserved, Some(4)), Some(4), false, false), Cure::Leave);
+        assert_eq!(cure(&vm(Power::Preserved, Some(4)), None, false, false), Cure::TakeDown);
+    }
+
+    #[test]
+    fn a_suspended_guest_is_never_lost() {
+        assert_eq!(cure(&vm(Power::Running, Some(4)), Some(4), true, false), Cure::GoOn(4));
+        for (domid, alive) in [(None, None), (None, Some(4)), (Some(4), Some(4))] {
+            assert_eq!(cure(&vm(Power::Suspended, domid), alive, true, false), Cure::KeepFile);
+        }
     }
 
     #[test]
     fn an_incomplete_domain_is_started_anew_only_in_a_restart() {
-        assert_eq!(cure(&vm(Power::Running, None), Some(5), true), Cure::Restart);
-        assert_eq!(cure(&vm(Power::Running, None), None, true), Cure::Restart);
-        assert_eq!(cure(&vm(Power::Running, None), Some(5), false), Cure::TakeDown);
+        assert_eq!(cure(&vm(Power::Running, None), Some(5), false, true), Cure::Restart);
+        assert_eq!(cure(&vm(Power::Running, None), None, false, true), Cure::Restart);
+        assert_eq!(cure(&vm(Power::Running, None), Some(5), false, false), Cure::TakeDown);
     }
 }

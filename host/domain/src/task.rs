@@ -82,6 +82,14 @@ steps! {
     SetTarget = "set-target",
     /// The guest's balloon follows.
     AwaitBalloon = "await-balloon",
+    /// A suspended guest's state is written to a file.
+    Save = "save",
+    /// A guest that was suspended in vain goes on where it was.
+    GoOn = "go-on",
+    /// A new domain gets the state that is in a file.
+    Restore = "restore",
+    /// The file is removed.
+    RemoveFile = "remove-file",
     /// The guest is told which vCPUs to use.
     SetVcpus = "set-vcpus",
 }
@@ -110,6 +118,8 @@ pub struct Control {
     pub cancel: Arc<AtomicBool>,
     /// The process is killed on entering the step of this number (from 1): how tests cut operations short.
     pub kill_at_step: Option<u32>,
+    /// The operation is cancelled on entering the step of this number.
+    pub cancel_at_step: Option<u32>,
     /// Steps are printed as they begin.
     pub verbose: bool,
 }
@@ -149,11 +159,15 @@ impl<'a> Journal<'a> {
 
 impl Progress for Journal<'_> {
     fn at(&mut self, step: Step) -> Result<()> {
+        let number = self.task.steps + 1;
+        if self.control.cancel_at_step == Some(number) {
+            self.control.cancel.store(true, Ordering::Relaxed);
+        }
         if self.cancelled() {
             return Err(Error::Cancelled(step.to_string()));
         }
         self.task.step = step.to_string();
-        self.task.steps += 1;
+        self.task.steps = number;
         self.record.note(&self.task)?;
         if self.control.verbose {
             eprintln!("{}: step {}, {step}", self.task.operation, self.task.steps);

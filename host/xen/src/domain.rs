@@ -131,6 +131,25 @@ impl Privcmd {
         unsafe { self.domctl(XEN_DOMCTL_SETTSCINFO, domid, &info) }.map(drop)
     }
 
+    /// `gettscinfo`: the domain's clock.
+    pub fn tsc_info(&self, domid: u16) -> io::Result<DomctlTscInfo> {
+        // SAFETY: the structure holds no handle.
+        let op = unsafe { self.domctl(XEN_DOMCTL_GETTSCINFO, domid, &DomctlTscInfo::new_zeroed()) }?;
+        Ok(op.payload())
+    }
+
+    /// `settscinfo`: a clock that goes on from another domain's.
+    pub fn set_tsc_info(&self, domid: u16, info: &DomctlTscInfo) -> io::Result<()> {
+        // SAFETY: the structure holds no handle.
+        unsafe { self.domctl(XEN_DOMCTL_SETTSCINFO, domid, info) }.map(drop)
+    }
+
+    /// `resumedomain`: a domain that has shut down goes on.
+    pub fn resume_domain(&self, domid: u16) -> io::Result<()> {
+        // SAFETY: takes no argument.
+        unsafe { self.domctl(XEN_DOMCTL_RESUMEDOMAIN, domid, &()) }.map(drop)
+    }
+
     /// `scheduler_op`: weight and cap (percent of one CPU, 0 for none) under credit2.
     pub fn set_credit2(&self, domid: u16, weight: u16, cap: u16) -> io::Result<()> {
         let mut op = DomctlSchedulerOp {
@@ -168,24 +187,53 @@ impl Privcmd {
         unsafe { self.domctl_in(&buffer, XEN_DOMCTL_SETHVMCONTEXT, domid, &argument) }.map(drop)
     }
 
-    /// `set_cpu_policy`; the error names the leaf that Xen refused.
-    pub fn set_cpu_policy(&self, domid: u16, leaves: &[CpuidLeaf]) -> io::Result<()> {
-        let buffer = self.buffer(ARRAY + size_of_val(leaves))?;
+    /// `set_cpu_policy`; the error names what Xen refused.
+    pub fn set_cpu_policy(&self, domid: u16, leaves: &[CpuidLeaf], msrs: &[MsrEntry]) -> io::Result<()> {
+        let at_msrs = ARRAY + size_of_val(leaves);
+        let buffer = self.buffer(at_msrs + size_of_val(msrs))?;
         buffer.put_bytes(ARRAY, leaves.as_bytes());
+        buffer.put_bytes(at_msrs, msrs.as_bytes());
         let argument = DomctlCpuPolicy {
             nr_leaves: leaves.len() as u32,
+            nr_msrs: msrs.len() as u32,
             leaves: Handle::new(buffer.address(ARRAY)),
+            msrs: Handle::new(buffer.address(at_msrs)),
             ..DomctlCpuPolicy::new_zeroed()
         };
-        // SAFETY: the handle's leaves are in the buffer; there are no MSRs.
+        // SAFETY: both arrays are in the buffer.
         match unsafe { self.domctl_in(&buffer, XEN_DOMCTL_SET_CPU_POLICY, domid, &argument) } {
             Ok(_) => Ok(()),
             Err(error) => {
                 let refused = buffer.get::<Domctl>(0).payload::<DomctlCpuPolicy>();
-                let (leaf, subleaf) = (refused.err_leaf, refused.err_subleaf);
-                Err(io::Error::new(error.kind(), format!("CPUID leaf {leaf:#x}, {subleaf:#x}: {error}")))
+                let (leaf, subleaf, msr) = (refused.err_leaf, refused.err_subleaf, refused.err_msr);
+                let what = format!("CPUID leaf {leaf:#x}, {subleaf:#x}, MSR {msr:#x}: {error}");
+                Err(io::Error::new(error.kind(), what))
             }
         }
+    }
+
+    /// `get_cpu_policy` of a domain.
+    pub fn cpu_policy(&self, domid: u16) -> io::Result<(Vec<CpuidLeaf>, Vec<MsrEntry>)> {
+        // Room for more than Xen 4.17 has of either.
+        const MOST: u32 = 256;
+        let at_msrs = ARRAY + MOST as usize * size_of::<CpuidLeaf>();
+        let buffer = self.buffer(at_msrs + MOST as usize * size_of::<MsrEntry>())?;
+        let argument = DomctlCpuPolicy {
+            nr_leaves: MOST,
+            nr_msrs: MOST,
+            leaves: Handle::new(buffer.address(ARRAY)),
+            msrs: Handle::new(buffer.address(at_msrs)),
+            ..DomctlCpuPolicy::new_zeroed()
+        };
+        // SAFETY: the buffer has room for both arrays.
+        let op = unsafe { self.domctl_in(&buffer, XEN_DOMCTL_GET_CPU_POLICY, domid, &argument) }?;
+        let got: DomctlCpuPolicy = op.payload();
+        let leaves = 0..got.nr_leaves.min(MOST) as usize;
+        let msrs = 0..got.nr_msrs.min(MOST) as usize;
+        Ok((
+            leaves.map(|n| buffer.get(ARRAY + n * size_of::<CpuidLeaf>())).collect(),
+            msrs.map(|n| buffer.get(at_msrs + n * size_of::<MsrEntry>())).collect(),
+        ))
     }
 
     /// `get_cpu_policy` of the machine: one of `XEN_SYSCTL_CPU_POLICY_*`.

@@ -15,6 +15,7 @@ pub mod nbd;
 pub mod network;
 pub mod pci;
 pub mod policy;
+pub mod saved;
 pub mod store;
 pub mod symbols;
 pub mod vapic;
@@ -57,4 +58,5 @@ pub const TARGETS: &[Target] = &[
     ("leases", network::leases),
     ("dns", network::dns),
     ("metadata", network::http),
+    ("saved_vm", saved::run),
 ];

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Be killed on entering the step of this number: for tests
     #[arg(long, hide = true, global = true)]
     pub kill_at_step: Option<u32>,
+    /// Be cancelled on entering the step of this number: for tests
+    #[arg(long, hide = true, global = true)]
+    pub cancel_at_step: Option<u32>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -57,6 +60,16 @@ pub enum Command {
         #[command(flatten)]
         timeout: Timeout,
     },
+    /// Ask the guest to suspend itself, and put it into a file
+    Suspend {
+        vm: String,
+        /// A new file; it holds all of the guest's memory
+        file: PathBuf,
+        #[command(flatten)]
+        timeout: Timeout,
+    },
+    /// Let a suspended guest go on
+    Resume { vm: String },
     /// Take the domain away, whatever the guest is doing
     Destroy { vm: String },
     /// Forget a halted VM

@@ -39,7 +39,8 @@ fn control(arguments: &Arguments) -> std::io::Result<Control> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, cancel.clone())?;
     }
-    Ok(Control { cancel, kill_at_step: arguments.kill_at_step, verbose: arguments.verbose })
+    let (kill_at_step, cancel_at_step) = (arguments.kill_at_step, arguments.cancel_at_step);
+    Ok(Control { cancel, kill_at_step, cancel_at_step, verbose: arguments.verbose })
 }
 
 fn run(arguments: &Arguments, control: &Control) -> Result<()> {
@@ -74,6 +75,8 @@ fn operate(vms: &Manager, command: &Command, control: &Control) -> Result<()> {
         Command::Unpause { vm } => vms.unpause(vm, control),
         Command::Shutdown { vm, timeout } => vms.shutdown(vm, timeout.duration(), control),
         Command::Reboot { vm, timeout } => vms.reboot(vm, timeout.duration(), control),
+        Command::Suspend { vm, file, timeout } => vms.suspend(vm, file, timeout.duration(), control),
+        Command::Resume { vm } => vms.resume(vm, control),
         Command::Destroy { vm } => vms.destroy(vm, control),
         Command::Delete { vm } => vms.delete(vm),
         Command::SetMemory { vm, mib, timeout } => {
