@@ -23,10 +23,17 @@ not_suspended() {
     esac
 }
 is_suspended() { [ "$(power $1)" = suspended ] || { rm -f /tmp/plain.saved; $VM suspend $1 /tmp/plain.saved; }; }
+# A first life, suspended once, takes what is kept for good.
+check first-suspend $VM suspend plain /tmp/plain.saved
+check first-end $VM destroy plain
+before=$(pages)
+check start $VM start plain
+is_up plain
 killed suspend plain not_suspended /tmp/plain.saved
 killed resume plain is_suspended
 expect no-file "$(ls /tmp/plain.saved*)" [ -z "$(ls /tmp/plain.saved* 2> /dev/null)" ]
 $VM destroy plain
+expect no-page-after-suspensions "$(pages) free, $before before" waitfor 20 pages_are $before
 check delete-plain $VM delete plain
 
 # Without devices: what becomes of those is the same as above.

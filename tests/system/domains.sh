@@ -15,6 +15,8 @@ check acpi-tables said warm "ACPI: 1 ACPI AML tables successfully acquired and l
 complaints() { grep 'ACPI\( BIOS\)\? \(Error\|Warning\|Exception\)\|Firmware Bug.*ACPI\|ACPI.*[Ii]nvalid' "$(console_of warm)"; }
 expect acpi-complaints "$(complaints | tail -n 3)" [ -z "$(complaints)" ]
 check first-interface $VM attach-nic warm 1,xenbr0
+check first-suspend $VM suspend warm /tmp/warm.saved
+check first-resume $VM resume warm
 check first-guest-goes $VM destroy warm
 $VM delete warm
 expect nothing-before "$(traces | tr '\n' ' ')" traceless
