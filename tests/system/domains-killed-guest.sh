@@ -15,20 +15,18 @@ is_up() {
 }
 check plain up plain idle --disk xvda,/tmp/a.img --nic 0,xenbr0
 not_suspended() {
-    rm -f /tmp/plain.saved
     case $(power $1) in
     suspended) $VM resume $1 ;;
     running) waitfor 30 in_state $1 '[rb]' ;;
     *) return 1 ;;
     esac
 }
-is_suspended() { [ "$(power $1)" = suspended ] || { rm -f /tmp/plain.saved; $VM suspend $1 /tmp/plain.saved; }; }
+is_suspended() { [ "$(power $1)" = suspended ] || $VM suspend $1 /tmp/plain.saved; }
 # A first life, suspended once, takes what is kept for good.
 check first-suspend $VM suspend plain /tmp/plain.saved
 check first-end $VM destroy plain
 before=$(pages)
-check start $VM start plain
-is_up plain
+check start is_up plain
 killed suspend plain not_suspended /tmp/plain.saved
 killed resume plain is_suspended
 expect no-file "$(ls /tmp/plain.saved*)" [ -z "$(ls /tmp/plain.saved* 2> /dev/null)" ]
