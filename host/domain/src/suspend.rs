@@ -161,7 +161,10 @@ impl Work<'_> {
         // What was set aside and not needed is given back.
         let written = io::Seek::stream_position(&mut &out).map_err(&failed)?;
         out.set_len(written).and_then(|()| out.sync_all()).map_err(&failed)?;
-        std::fs::rename(&path, file).map_err(file_error(file))
+        std::fs::rename(&path, file).map_err(file_error(file))?;
+        // The name is to be there after a power cut, when the record says that the VM is suspended.
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        File::open(folder).and_then(|f| f.sync_all()).map_err(file_error(folder))
     }
 
     /// The records of a run of frames.
