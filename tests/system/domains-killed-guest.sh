@@ -31,7 +31,7 @@ killed suspend plain not_suspended /tmp/plain.saved
 killed resume plain is_suspended
 expect no-file "$(ls /tmp/plain.saved*)" [ -z "$(ls /tmp/plain.saved* 2> /dev/null)" ]
 $VM destroy plain
-expect no-page-after-suspensions "$(pages) free, $before before" waitfor 20 pages_are $before
+expect no-page-after-suspensions "$(pages) free, $before before" waitfor 20 pages_back $before
 check delete-plain $VM delete plain
 
 # Without devices: what becomes of those is the same as above.

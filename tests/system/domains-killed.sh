@@ -17,10 +17,10 @@ is_halted() { halted $1 || $VM destroy $1; }
 is_started() { halted $1 && $VM start $1 || runs $1; }
 killed start cut is_halted
 check destroy-after-start $VM destroy cut
-expect no-page-after-starts "$(pages) free, $before before" waitfor 20 pages_are $before
+expect no-page-after-starts "$(pages) free, $before before" waitfor 20 pages_back $before
 cancelled start cut is_halted
 killed destroy cut is_started
-expect no-page-after-destroys "$(pages) free, $before before" waitfor 20 pages_are $before
+expect no-page-after-destroys "$(pages) free, $before before" waitfor 20 pages_back $before
 
 # The repair itself cut short, of the longest start there is.
 step=0

@@ -77,6 +77,8 @@ impl Manager {
         after(&vm, Event::Start)?;
         self.task(&vm, "start", control, |work| {
             work.bring_up(&vm, power)?;
+            // The guest may run: too late to cancel.
+            work.journal.seal();
             work.journal.at(Step::Commit)?;
             work.record.update(vm.uuid, |vm| vm.power = power).map(drop)
         })
