@@ -99,7 +99,7 @@ impl Domains for Xen {
         if record.vms()?.iter().any(|known| known.uuid == vm) {
             record.update(vm, |vm| vm.config = config)?;
         } else {
-            record.add(&Vm { uuid: vm, config, power: Power::Halted, domid: None })?;
+            record.add(&Vm { uuid: vm, config, power: Power::Halted, domid: None, saved: None })?;
         }
         let name = vm.to_string();
         if paused { manager.start_paused(&name, control) } else { manager.start(&name, control) }

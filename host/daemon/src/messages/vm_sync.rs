@@ -83,8 +83,9 @@ fn one(c: &mut Change<'_>, host: &str, vm: &str, below: Option<&Vm>) -> Result<(
         Power::Halted => "Halted",
         Power::Running => "Running",
         Power::Paused | Power::Preserved => "Paused",
+        Power::Suspended => "Suspended",
     };
-    let domain = below.and_then(|b| b.domid).filter(|_| power != Power::Halted);
+    let domain = below.and_then(|b| b.domid).filter(|_| !matches!(power, Power::Halted | Power::Suspended));
     if c.text("VM", vm, "power_state")? == "Halted" && state != "Halted" {
         let metrics = c.text("VM", vm, "metrics")?.to_owned();
         c.set("VM_metrics", &metrics, "start_time", Time::now())?;
