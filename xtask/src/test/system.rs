@@ -125,7 +125,8 @@ fn one(options: &Options, boot: &Boot, scenarios: &[&str], preparing: &Mutex<()>
     };
     let layer = format!("system-{}", boot.name);
     let log = format!("{layer}-{}", options.hypervisor.name());
-    let limit = Duration::from_secs(options.limit.max(120 * scenarios.len() as u64 + 120));
+    let seconds = options.limit.max(120 * scenarios.len() as u64 + 120);
+    let limit = Duration::from_secs(seconds * u64::from(options.patience));
     let mut current: Option<String> = None;
     // Scenario to the number of verdicts seen; one that ends without any, or does not end, has crashed.
     let mut ended: BTreeMap<String, u32> = BTreeMap::new();
