@@ -41,13 +41,14 @@ impl Server {
             let Ok((count, from)) = self.udp.recv_from(&mut buffer) else { continue };
             let bytes = buffer.get(..count).unwrap_or_default();
             match self.known(bytes) {
+                Some(nothing) if nothing.is_empty() => {}
                 Some(answer) => drop(self.udp.send_to(&answer, from)),
                 None => self.forward(bytes.to_vec(), from),
             }
         }
     }
 
-    /// What can be said at once; nothing at all is an answer too.
+    /// What can be said at once. Noise gets nothing: another server that gets an answer to its answer would say something again.
     fn known(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         match Query::parse(bytes) {
             Ok(query) => match self.view.get().zone.find(&query) {
@@ -119,5 +120,46 @@ fn place(slots: &Slots, from: SocketAddr) -> Option<super::slots::Slot> {
     match from.ip() {
         IpAddr::V4(address) => slots.take(address),
         IpAddr::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::declared::Declared;
+    use crate::dns::message::kind;
+    use crate::dns::message::tests::query;
+    use crate::service::View;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    #[test]
+    fn an_answer_is_not_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"networks": {"a": {"bridge": "br-a", "subnet":
+            {"prefix": "10.1.0.0/24", "host": "10.1.0.1", "domain": "a.test"}}}, "interfaces": {}}"#;
+        let declared: Declared = serde_json::from_str(text).unwrap();
+        let name = "a".parse().unwrap();
+        let view = Shared::new(dir.path(), &name, View::new(&declared, &name, "").unwrap());
+        let here = (Ipv4Addr::LOCALHOST, 0);
+        let (udp, tcp) = (UdpSocket::bind(here).unwrap(), TcpListener::bind(here).unwrap());
+        let address = udp.local_addr().unwrap();
+        let server = Arc::new(Server { udp, tcp, view, slots: Slots::new(EACH, ALL) });
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| Arc::clone(&server).run_udp(&stop));
+            let client = UdpSocket::bind(here).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            let asked = query("gateway.a.test", kind::A);
+            let mut answer = asked.clone();
+            answer[2] |= 0x80;
+            for noise in [&answer[..], b"", b"\x01"] {
+                client.send_to(noise, address).unwrap();
+            }
+            client.send_to(&asked, address).unwrap();
+            let mut buffer = [0; 512];
+            let heard = client.recv(&mut buffer);
+            rustix::io::write(&stop, &1u64.to_ne_bytes()).unwrap();
+            assert!(heard.unwrap() > asked.len(), "the first thing heard is the answer to the question");
+        });
     }
 }
