@@ -12,9 +12,12 @@ use radon_api::{ApiError, Call, Result as ApiResult, Value, jsonrpc, xmlrpc};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// The largest request, in bytes: records are a few KiB.
-const MOST: usize = 4 << 20;
+/// The largest request, in bytes: records are a few KiB. Whoever sends it need not have logged in.
+const MOST: usize = 1 << 20;
+/// How long a request's body may take; of a volume's content, how long the next piece may.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A response's body.
 pub(super) type Body = BoxBody<Bytes, io::Error>;
@@ -58,11 +61,13 @@ type Format = fn(&Arc<App>, &[u8]) -> Result<(&'static str, Vec<u8>), String>;
 
 /// Reads a request's body, carries the call out in a thread of its own, and answers.
 async fn rpc(app: Arc<App>, request: Request<Incoming>, by: Format) -> Response<Body> {
-    let bytes = match Limited::new(request.into_body(), MOST).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => {
+    let body = Limited::new(request.into_body(), MOST).collect();
+    let bytes = match tokio::time::timeout(PATIENCE, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("the request cannot be read: {error}"));
         }
+        Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come"),
     };
     match tokio::task::spawn_blocking(move || by(&app, &bytes)).await {
         Ok(Ok((kind, bytes))) => {

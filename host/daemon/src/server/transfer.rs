@@ -7,7 +7,7 @@
 //! The VDI is named by reference or number. Instead of `session_id` name and password may come by basic authentication. An import is
 //! read into a volume of its own, which takes the place of the VDI's when it is whole: killed or cut, the VDI is what it was.
 
-use super::http::{Body, plain};
+use super::http::{Body, PATIENCE, plain};
 use crate::app::App;
 use crate::database::Row;
 use crate::messages::{text, truth, vdi};
@@ -178,8 +178,12 @@ pub(super) async fn import(app: Arc<App>, request: Request<Incoming>) -> Respons
         result
     });
     // A body that ends too early ends the import with an error; who answers early ends the reading.
-    while let Some(frame) = body.frame().await {
-        let piece = frame.map_err(io::Error::other).map(|f| f.into_data().unwrap_or_default());
+    loop {
+        let piece = match tokio::time::timeout(PATIENCE, body.frame()).await {
+            Ok(Some(frame)) => frame.map_err(io::Error::other).map(|f| f.into_data().unwrap_or_default()),
+            Ok(None) => break,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
         let broken = piece.is_err();
         if sender.send(piece).await.is_err() || broken {
             break;
