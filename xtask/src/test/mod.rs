@@ -117,6 +117,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let skipped = if report.skipped > 0 { format!(", {} skipped", report.skipped) } else { String::new() };
     println!("{} passed, {} failed{skipped}", report.passed, report.failed.len());
+    if report.passed + report.skipped == 0 && report.failed.is_empty() {
+        bail!("no test is called so: {}", args.filter.as_deref().unwrap_or_default());
+    }
     if !report.failed.is_empty() {
         bail!("{} tests failed", report.failed.len());
     }
