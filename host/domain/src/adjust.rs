@@ -1,7 +1,7 @@
 //! Changes to a VM that may be running: memory, vCPUs, disks, interfaces. A halted one gets them when it starts.
 
 use crate::builder;
-use crate::config::{Config, Disk, DiskId, Mac, Nic, NicId};
+use crate::config::{Config, Disk, DiskId, Nic, NicId, mac_of};
 use crate::device::{self, Removal};
 use crate::error::{Error, Result, XenContext};
 use crate::layout::Kib;
@@ -118,7 +118,7 @@ impl Manager {
         config.check()?;
         self.task(&vm, "attach-nic", control, |work| {
             if let Some(domid) = vm.domid {
-                let mac = nic.mac.unwrap_or_else(|| Mac::of(vm.uuid, id));
+                let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, id));
                 let result = device::attach_nic(&mut work.store, domid, id, nic, mac, &mut work.journal);
                 work.undo_on_error(domid, "vif", id.0, result)?;
             }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kib;
 use crate::port::Port;
 use crate::uuid::Uuid;
+pub use radon_network::Mac;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,64 +70,13 @@ impl fmt::Display for NicId {
     }
 }
 
-/// A hardware address.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Mac {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::Invalid(format!("{text} is no hardware address such as 00:16:3e:01:02:03"));
-        let mut bytes = [0; 6];
-        let mut words = text.split(':');
-        for byte in &mut bytes {
-            let word = words.next().filter(|w| w.len() == 2).ok_or_else(wrong)?;
-            *byte = u8::from_str_radix(word, 16).map_err(|_| wrong())?;
-        }
-        let multicast = bytes[0] & 1 == 1;
-        if words.next().is_some() || multicast { Err(wrong()) } else { Ok(Self(bytes)) }
-    }
-}
-
-impl From<Mac> for String {
-    fn from(mac: Mac) -> Self {
-        mac.to_string()
-    }
-}
-
-impl TryFrom<String> for Mac {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl Mac {
-    /// The address of an interface that was given none: Xen's prefix, and bits of the VM's UUID.
-    pub fn of(uuid: Uuid, id: NicId) -> Self {
-        let seed = uuid.bytes().into_iter().chain(id.0.to_le_bytes());
-        // FNV-1a, 64 bits.
-        let hash =
-            seed.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        let [a, b, c, ..] = (hash ^ hash >> 32).to_le_bytes();
-        Self([0x00, 0x16, 0x3e, a & 0x7f, b, c])
-    }
+/// The address of an interface that was given none: Xen's prefix, and bits of the VM's UUID.
+pub fn mac_of(uuid: Uuid, id: NicId) -> Mac {
+    let seed = uuid.bytes().into_iter().chain(id.0.to_le_bytes());
+    // FNV-1a, 64 bits.
+    let hash = seed.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let [a, b, c, ..] = (hash ^ hash >> 32).to_le_bytes();
+    Mac::xen([a & 0x7f, b, c])
 }
 
 /// A disk.

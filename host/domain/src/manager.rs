@@ -1,7 +1,7 @@
 //! Operations on VMs: each a task in the record, undone when it fails.
 
 use crate::builder;
-use crate::config::{Action, Config, Mac};
+use crate::config::{Action, Config, mac_of};
 use crate::device;
 use crate::error::{Error, Result, XenContext};
 use crate::guest::{self, End, Metrics, Request};
@@ -246,7 +246,7 @@ impl Work<'_> {
             device::attach_disk(store, domid, *id, disk, journal)?;
         }
         for (id, nic) in &vm.config.nics {
-            let mac = nic.mac.unwrap_or_else(|| Mac::of(vm.uuid, *id));
+            let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, *id));
             device::attach_nic(store, domid, *id, nic, mac, journal)?;
         }
         journal.at(Step::RecordDomain)?;

@@ -266,7 +266,7 @@ mod tests {
         let mut all = domain(5, uuid, &config(), Ports { store: 1, console: 2 });
         let d = Disk { path: "/d".into(), read_only: false };
         all.extend(disk(5, "xvda".parse().unwrap(), &d, BlockNumber { major: 7, minor: 1 }));
-        all.extend(nic(5, NicId(0), "b", Mac([0; 6])));
+        all.extend(nic(5, NicId(0), "b", Mac::xen([0; 3])));
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for (at, n) in all.iter().enumerate() {
             assert_eq!(seen.insert(&n.path, at), None, "{} twice", n.path);

@@ -51,10 +51,8 @@ impl Port {
         }
     }
 
-    fn interface(&self, mac: Mac) -> Result<Interface> {
-        let mac = radon_network::Mac::new(mac.0)
-            .ok_or_else(|| Error::Invalid(format!("{mac} is no interface's hardware address")))?;
-        Ok(Interface {
+    fn interface(&self, mac: Mac) -> Interface {
+        Interface {
             ipv4: self.ipv4.clone(),
             ipv6: self.ipv6.clone(),
             guard: self.guard,
@@ -62,7 +60,7 @@ impl Port {
             host_name: self.host_name.clone(),
             metadata: self.metadata.clone(),
             ..Interface::new(self.network.clone(), mac)
-        })
+        }
     }
 }
 
@@ -86,7 +84,7 @@ pub fn bridge(network: &NetworkName) -> Result<String> {
 pub fn connect(interface: &str, port: &Port, mac: Mac) -> Result<()> {
     let networks = Networks::open(&state()).map_err(failed)?;
     let link: LinkName = interface.parse().map_err(failed)?;
-    networks.declare_interface(&link, port.interface(mac)?).map(drop).map_err(failed)
+    networks.declare_interface(&link, port.interface(mac)).map(drop).map_err(failed)
 }
 
 /// It is part of none any more. Nothing happens if it was none of a declared network.

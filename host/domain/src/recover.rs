@@ -12,7 +12,7 @@
 //!
 //! Each rule may be cut short itself, and is applied again the next time.
 
-use crate::config::{Config, Mac};
+use crate::config::{Config, mac_of};
 use crate::device::{self, Removal};
 use crate::error::{Result, XenContext};
 use crate::guest::End;
@@ -146,7 +146,7 @@ impl Work<'_> {
         }
         for (id, nic) in &vm.config.nics {
             if !present.contains(&("vif", id.0)) {
-                let mac = nic.mac.unwrap_or_else(|| Mac::of(vm.uuid, *id));
+                let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, *id));
                 device::attach_nic(&mut self.store, domid, *id, nic, mac, &mut self.journal)?;
             }
         }

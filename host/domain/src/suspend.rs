@@ -6,7 +6,7 @@
 
 use crate::acpi;
 use crate::builder;
-use crate::config::{Config, Mac};
+use crate::config::{Config, mac_of};
 use crate::context;
 use crate::device;
 use crate::error::{Error, Result, XenContext};
@@ -264,7 +264,7 @@ impl Work<'_> {
             device::attach_disk(&mut self.store, domid, *id, disk, &mut self.journal)?;
         }
         for (id, nic) in &vm.config.nics {
-            let mac = nic.mac.unwrap_or_else(|| Mac::of(vm.uuid, *id));
+            let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, *id));
             device::attach_nic(&mut self.store, domid, *id, nic, mac, &mut self.journal)?;
         }
         Ok(domid)

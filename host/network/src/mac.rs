@@ -17,6 +17,11 @@ impl Mac {
         (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self(bytes))
     }
 
+    /// One with the prefix that Xen's guests have.
+    pub fn xen([a, b, c]: [u8; 3]) -> Self {
+        Self([0x00, 0x16, 0x3e, a, b, c])
+    }
+
     /// Its bytes, as on the wire.
     pub fn bytes(self) -> [u8; 6] {
         self.0

@@ -35,7 +35,8 @@ pub(super) fn new_mac() -> Result<String> {
     let mut bytes = [0; 6];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(ApiError::internal)?;
     bytes[0] = bytes[0] & 0xfc | 0x02;
-    Ok(Mac(bytes).to_string())
+    // Cleared above: of no group, and not zero.
+    Mac::new(bytes).map(|mac| mac.to_string()).ok_or_else(|| ApiError::internal("no hardware address"))
 }
 
 fn create(context: &Context, args: &Args) -> Result<Value> {

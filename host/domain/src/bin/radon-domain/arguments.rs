@@ -271,7 +271,8 @@ impl std::str::FromStr for NicArgument {
         if let Some(network) = place.strip_prefix("network=") {
             return Ok(Self(id, declared(network, words)?));
         }
-        let mac = words.next().map(str::parse::<Mac>).transpose()?;
+        let mac = words.next().map(str::parse::<Mac>).transpose();
+        let mac = mac.map_err(|error| Error::Network(Box::new(error)))?;
         let nic = Nic { bridge: place.to_owned(), mac, port: None };
         if words.next().is_some() { Err(wrong()) } else { Ok(Self(id, nic)) }
     }
@@ -289,7 +290,7 @@ fn declared<'a>(network: &str, words: impl Iterator<Item = &'a str>) -> Result<N
         let (key, value) = word.split_once('=').ok_or_else(|| Error::Invalid(format!("{word}: {NIC}")))?;
         let address = || value.parse::<IpAddr>().map_err(|e| Error::Invalid(format!("{value}: {e}")));
         match key {
-            "mac" => mac = Some(value.parse()?),
+            "mac" => mac = Some(value.parse().map_err(failed)?),
             "ip" => match address()? {
                 IpAddr::V4(address) => drop(port.ipv4.insert(address)),
                 IpAddr::V6(address) => drop(port.ipv6.insert(address)),
