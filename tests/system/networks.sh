@@ -144,13 +144,14 @@ if tagged w1 w2 1; then pass tags-control; else fail tags-control "a wire does n
 check tags-locked no tagged a1 a2 2
 check tags-unlocked no tagged a3 stranger 3
 # A guest that plays DHCP server.
+serves_dhcp() { on $1 netstat -uln | grep -q ':67 '; }
 rogue() {
     on $1 ip address add 10.66.0.1/24 dev eth0
     printf 'start 10.66.0.10\nend 10.66.0.20\ninterface eth0\nlease_file /run/rogue.leases\nopt subnet 255.255.255.0\n' > /run/rogue.conf
     : > /run/rogue.leases
     /usr/bin/ip netns exec $1 udhcpd -f -S /run/rogue.conf > /dev/null 2>&1 &
     rogue=$!
-    usleep 300000
+    waitfor 10 serves_dhcp $1
     dhcp $2
     local status=$?
     kill $rogue
