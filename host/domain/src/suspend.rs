@@ -24,6 +24,7 @@ use crate::xenstore::{Access, Perm, Tx};
 use radon_xen::foreign;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use xen_abi::domctl::DomctlTscInfo;
@@ -37,6 +38,15 @@ fn part(file: &Path) -> PathBuf {
 
 fn file_error(path: &Path) -> impl Fn(io::Error) -> Error {
     move |source| Error::File { path: path.to_owned(), source }
+}
+
+/// A new file that nobody else may read: it is to hold a guest's memory.
+fn private(path: &Path) -> io::Result<File> {
+    // One that a killed suspension left may be another's to read.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => File::options().write(true).create_new(true).mode(0o600).open(path),
+    }
 }
 
 impl Manager {
@@ -114,7 +124,7 @@ impl Work<'_> {
     /// Takes the space for the file before the guest is asked.
     fn reserve(&mut self, vm: &Vm, file: &Path) -> Result<()> {
         let path = part(file);
-        let out = File::create(&path).map_err(file_error(&path))?;
+        let out = private(&path).map_err(file_error(&path))?;
         let size = vm.config.memory.bytes() + (16 << 20);
         rustix::fs::fallocate(&out, rustix::fs::FallocateFlags::empty(), 0, size)
             .map_err(|e| file_error(&path)(e.into()))
@@ -347,6 +357,17 @@ fn windows(config: &Config) -> Vec<Vec<u64>> {
 mod tests {
     use super::*;
     use crate::layout::Kib;
+
+    #[test]
+    fn nobody_else_reads_a_guests_memory() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("guest.part");
+        std::fs::write(&path, "left over").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        let file = private(&path).unwrap().metadata().unwrap();
+        assert_eq!((file.permissions().mode() & 0o777, file.len()), (0o600, 0));
+    }
 
     #[test]
     fn windows_are_superpages_and_hold_every_frame_once() {
