@@ -40,6 +40,14 @@ def together(daemon, sr):
     print(f"20 clients, 160 volumes, 80 VMs made and removed: {time.time() - started:.1f} s")
 
 
+def bridges_as_recorded(x):
+    """Bridges of managed networks, which are the kernel's."""
+    bridges = {r["bridge"] for r in x.network.get_all_records().values() if r["managed"]}
+    links = subprocess.run(["ip", "-o", "link", "show", "type", "bridge"], capture_output=True, text=True, check=True).stdout
+    assert bridges == {line.split(": ")[1] for line in links.splitlines()}, f"{bridges}, but there is {links}"
+    return bridges
+
+
 def killed(daemon, sr, place):
     """Killed in the middle of changes, several times: what was answered is there, what was not is there whole or not at all."""
     promised, gone = {}, set()
@@ -92,10 +100,15 @@ def killed(daemon, sr, place):
         assert not gone & records.keys(), "what was removed is back"
         files = set(os.listdir(os.path.join(place, "volumes")))
         assert files == {r["location"] + ".raw" for r in records.values()}, "files and volumes differ"
-        bridges = {r["bridge"] for r in x.network.get_all_records().values() if r["managed"]}
-        links = subprocess.run(["ip", "-o", "link", "show", "type", "bridge"], capture_output=True, text=True, check=True).stdout
-        assert bridges == {line.split(": ")[1] for line in links.splitlines()}, f"{bridges}, but there is {links}"
+        bridges_as_recorded(x)
         assert all(r["current_operations"] == {} for r in x.VM.get_all_records().values())
+    # A host that is started anew has no bridges.
+    bridge = x.network.get_bridge(x.network.create({"name_label": "after"}))
+    daemon.kill()
+    subprocess.run(["ip", "link", "del", bridge], check=True)
+    daemon.start()
+    x = daemon.login().xenapi
+    assert bridge in bridges_as_recorded(x)
     print(f"killed 4 times with {len(promised)} volumes: nothing lost, nothing left over")
     for network, record in x.network.get_all_records().items():
         if record["managed"]:

@@ -44,7 +44,7 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> Error {
 fn private(path: &Path) -> io::Result<File> {
     // One that a killed suspension left may be another's to read.
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::options().write(true).create_new(true).mode(0o600).open(path),
     }
 }

@@ -91,7 +91,8 @@ fn settle_all(app: &App) -> Result<()> {
             networks.remove_network(known).map_err(ApiError::internal)?;
         }
     }
-    Ok(())
+    // What is declared need not be in the kernel: the host was started anew, or who declared it was killed before it came to that.
+    networks.reconcile().map(drop).map_err(ApiError::internal)
 }
 
 fn destroy(context: &Context, args: &Args) -> Result<Value> {
