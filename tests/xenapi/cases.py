@@ -264,9 +264,11 @@ def vms(daemon, sr):
     expect("VALUE_NOT_SUPPORTED", x.VM.assert_can_boot_here, vm, x.host.get_all()[0])
     x.VM.set_PV_kernel(vm, "vmlinuz")
     assert x.VM.get_power_state(vm) == "Halted" and x.VM.get_current_operations(vm) == {}
-    for name in ("pause", "clean_shutdown", "shutdown", "hard_shutdown", "clean_reboot", "hard_reboot", "unpause"):
+    for name in ("pause", "clean_shutdown", "shutdown", "hard_shutdown", "clean_reboot", "hard_reboot", "unpause", "suspend"):
         state = expect("VM_BAD_POWER_STATE", getattr(x.VM, name), vm)
         assert state[0] == vm and state[2] == "halted", state
+    expect("VM_BAD_POWER_STATE", x.VM.resume, vm, False, False)
+    expect("VM_BAD_POWER_STATE", x.VM.resume_on, vm, x.host.get_all()[0], False, False)
     expect("VM_BAD_POWER_STATE", x.VM.set_VCPUs_number_live, vm, "2")
     x.VM.power_state_reset(vm)
     x.VM.set_memory_dynamic_range(vm, str(64 * MIB), str(128 * MIB))

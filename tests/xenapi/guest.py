@@ -33,11 +33,11 @@ def until(what, test, limit=LIMIT):
         time.sleep(0.5)
 
 
-def shut_down(session, vm):
+def ask(session, message, vm):
     """A guest can be asked as soon as its driver has said so: until then it is asked again."""
     end = time.time() + LIMIT
     while True:
-        task = session.xenapi.Async.VM.clean_shutdown(vm)
+        task = message(vm)
         record = wait_task(session, task, status=None, limit=LIMIT)
         if record["status"] == "success":
             return
@@ -117,6 +117,16 @@ def main():
     x.VM.unpause(vm)
     assert x.VM.get_power_state(vm) == "Running"
     passed("paused-and-unpaused")
+    ask(session, x.Async.VM.suspend, vm)
+    record = x.VM.get_record(vm)
+    assert record["power_state"] == "Suspended" and record["domid"] == "-1" and "resume" in record["allowed_operations"]
+    assert x.VBD.get_currently_attached(vbd), "a suspended guest counts on its disks"
+    expect("VDI_IN_USE", x.VDI.destroy, x.VBD.get_VDI(vbd))
+    expect("VM_BAD_POWER_STATE", x.VM.start, vm, False, False)
+    run(session, x.Async.VM.resume, vm, True, False)
+    assert x.VM.get_power_state(vm) == "Paused", "it was to be resumed paused"
+    x.VM.unpause(vm)
+    passed("suspended-and-resumed")
     extra = x.VDI.create(vdi_record(sr, "extra"))
     second = x.VBD.create(vbd_record(vm, extra, userdevice="1"))
     # The guest connects when its driver is there; plugging does not wait for that, unplugging does.
@@ -128,7 +138,7 @@ def main():
     assert x.VM.get_snapshots(vm) == [snapshot]
     passed("snapshot-of-a-running-vm")
 
-    shut_down(session, vm)
+    ask(session, x.Async.VM.clean_shutdown, vm)
     assert x.VM.get_power_state(vm) == "Halted" and x.VM.get_domid(vm) == "-1"
     assert not x.VBD.get_currently_attached(vbd) and x.VM.get_resident_on(vm) == "OpaqueRef:NULL"
     passed("clean-shutdown")

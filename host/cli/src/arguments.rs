@@ -125,6 +125,15 @@ pub enum Vm {
     Pause { vm: String },
     /// They go on
     Unpause { vm: String },
+    /// The guest suspends itself; the host keeps its memory in a file
+    Suspend { vm: String },
+    /// A suspended guest goes on
+    Resume {
+        vm: String,
+        /// Its vCPUs wait for `unpause`
+        #[arg(long)]
+        paused: bool,
+    },
     /// Set what memory it is to have, also while it runs
     Memory { vm: String, mib: u64 },
     /// Set how many vCPUs it uses, also while it runs

@@ -12,6 +12,7 @@ use radon_domain::record::Vm;
 use radon_domain::task::Control;
 use radon_domain::uuid::Uuid;
 use radon_domain::xenstore::Xenstore;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +29,11 @@ pub trait Domains: Send + Sync {
     fn shutdown(&self, vm: Uuid, limit: Duration, control: &Control) -> Result<()>;
     /// Asks the guest to reboot.
     fn reboot(&self, vm: Uuid, limit: Duration, control: &Control) -> Result<()>;
-    /// Takes the domain away.
+    /// Asks the guest to suspend itself, and keeps it in a file.
+    fn suspend(&self, vm: Uuid, limit: Duration, control: &Control) -> Result<()>;
+    /// Gives a suspended guest a new domain, and lets it go on, or keeps it paused.
+    fn resume(&self, vm: Uuid, paused: bool, control: &Control) -> Result<()>;
+    /// Takes the domain away, or the file of a suspended guest.
     fn destroy(&self, vm: Uuid, control: &Control) -> Result<()>;
     /// Forgets a VM that has no domain.
     fn forget(&self, vm: Uuid) -> Result<()>;
@@ -58,6 +63,7 @@ pub trait Domains: Send + Sync {
 /// Domains of the hypervisor below.
 pub struct Xen {
     record: PathBuf,
+    suspended: PathBuf,
     manager: Mutex<Option<Arc<Manager>>>,
 }
 
@@ -67,9 +73,9 @@ const LOOK: Duration = Duration::from_secs(10);
 const BALLOON: Duration = Duration::from_secs(60);
 
 impl Xen {
-    /// With the record of domains in this file.
-    pub fn new(record: PathBuf) -> Self {
-        Self { record, manager: Mutex::new(None) }
+    /// With the record of domains in this file, and suspended guests in this folder.
+    pub fn new(record: PathBuf, suspended: PathBuf) -> Self {
+        Self { record, suspended, manager: Mutex::new(None) }
     }
 
     /// The manager; what a killed daemon had begun is repaired before anything else.
@@ -119,6 +125,20 @@ impl Domains for Xen {
 
     fn reboot(&self, vm: Uuid, limit: Duration, control: &Control) -> Result<()> {
         self.with(vm, |manager, name| manager.reboot(name, limit, control))
+    }
+
+    fn suspend(&self, vm: Uuid, limit: Duration, control: &Control) -> Result<()> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.suspended);
+        made.map_err(|source| Error::File { path: self.suspended.clone(), source })?;
+        let file = self.suspended.join(vm.to_string());
+        self.with(vm, |manager, name| manager.suspend(name, &file, limit, control))
+    }
+
+    fn resume(&self, vm: Uuid, paused: bool, control: &Control) -> Result<()> {
+        self.with(vm, |manager, name| match paused {
+            true => manager.resume_paused(name, control),
+            false => manager.resume(name, control),
+        })
     }
 
     fn destroy(&self, vm: Uuid, control: &Control) -> Result<()> {

@@ -3,12 +3,17 @@
 use radon_api::{Call, Role, Value, model};
 use radon_daemon::app::{App, Places};
 use radon_daemon::{dispatch, domains};
+use std::path::Path;
 use std::sync::Arc;
 
-fn open(dir: &std::path::Path) -> Arc<App> {
+fn xen(dir: &Path) -> domains::Xen {
+    domains::Xen::new(dir.join("domains.redb"), dir.join("suspended"))
+}
+
+fn open(dir: &Path) -> Arc<App> {
     let places =
         Places { state: dir.join("state"), kernels: dir.join("kernels"), networks: dir.join("networks") };
-    App::open(places, Arc::new(domains::Xen::new(dir.join("domains.redb")))).unwrap()
+    App::open(places, Arc::new(xen(dir))).unwrap()
 }
 
 fn login(app: &Arc<App>, role: Role) -> Value {
@@ -89,7 +94,7 @@ fn objects_are_the_same_after_a_restart() {
             kernels: dir.path().join("kernels"),
             networks: dir.path().join("networks"),
         };
-        match App::open(places, Arc::new(domains::Xen::new(dir.path().join("domains.redb")))) {
+        match App::open(places, Arc::new(xen(dir.path()))) {
             Ok(app) => break app,
             Err(error) if error.to_string().contains("another radond") => std::thread::yield_now(),
             Err(error) => panic!("{error}"),

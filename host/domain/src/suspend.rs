@@ -81,8 +81,17 @@ impl Manager {
 
     /// Gives a suspended guest a new domain, in which it goes on.
     pub fn resume(&self, name: &str, control: &Control) -> Result<()> {
+        self.resume_as(name, Power::Running, control)
+    }
+
+    /// The same, but its vCPUs wait for [`Manager::unpause`].
+    pub fn resume_paused(&self, name: &str, control: &Control) -> Result<()> {
+        self.resume_as(name, Power::Paused, control)
+    }
+
+    fn resume_as(&self, name: &str, power: Power, control: &Control) -> Result<()> {
         let vm = self.record.find(name)?;
-        let power = after(&vm, Event::Resume)?;
+        after(&vm, Event::Resume)?;
         let file =
             vm.saved.clone().ok_or_else(|| Error::Unknown { what: "file of VM", name: name.to_owned() })?;
         self.task(&vm, "resume", control, |work| {
@@ -93,8 +102,10 @@ impl Manager {
                     work.journal.at(Step::RecordDomain)?;
                     work.journal.seal();
                     work.record.update(vm.uuid, |vm| (vm.power, vm.domid) = (power, Some(domid)))?;
-                    work.journal.at(Step::Unpause)?;
-                    work.xen.unpause_domain(domid).xen("unpause the domain")?;
+                    if power == Power::Running {
+                        work.journal.at(Step::Unpause)?;
+                        work.xen.unpause_domain(domid).xen("unpause the domain")?;
+                    }
                     work.remove_files(vm.uuid)
                 }
                 Err(error) => {

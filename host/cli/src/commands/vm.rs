@@ -31,6 +31,10 @@ pub fn run(client: &Client, json: bool, command: &Vm) -> Done {
         Vm::Reboot { vm, force } => act(if *force { "hard_reboot" } else { "clean_reboot" }, vm),
         Vm::Pause { vm } => act("pause", vm),
         Vm::Unpause { vm } => act("unpause", vm),
+        Vm::Suspend { vm } => act("suspend", vm),
+        Vm::Resume { vm: name, paused } => {
+            task::run(client, "VM.resume", &[json!(vm(name)?), json!(paused), json!(false)]).map(drop)
+        }
         Vm::Memory { vm: name, mib } => {
             task::run(client, "VM.set_memory", &[json!(vm(name)?), json!(mib * MIB)]).map(drop)
         }

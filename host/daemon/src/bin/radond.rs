@@ -46,6 +46,9 @@ enum Command {
         /// The record of domains
         #[arg(long, default_value = "/var/lib/radon/domains.redb")]
         domains: PathBuf,
+        /// Folder for suspended guests: it needs room for their memory
+        #[arg(long, default_value = "/var/lib/radon/suspended")]
+        suspended: PathBuf,
     },
     /// Who may log in; the daemon takes changes at the next log-in
     #[command(subcommand)]
@@ -84,10 +87,14 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
     std::fs::create_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
     match arguments.command {
         Command::User(command) => user(&Users::at(state.join("users")), command),
-        Command::Serve { https, http, kernels, networks, domains } => {
+        Command::Serve { https, http, kernels, networks, domains, suspended } => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(serve(Places { state, kernels, networks }, domains, https, http))
+            if let Some(folder) = domains.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            let xen = Xen::new(domains, suspended);
+            runtime.block_on(serve(Places { state, kernels, networks }, xen, https, http))
         }
     }
 }
@@ -129,16 +136,8 @@ fn first_user(places: &Places) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn serve(
-    places: Places,
-    domains: PathBuf,
-    https: SocketAddr,
-    http: Option<SocketAddr>,
-) -> Result<(), Failed> {
+async fn serve(places: Places, xen: Xen, https: SocketAddr, http: Option<SocketAddr>) -> Result<(), Failed> {
     first_user(&places)?;
-    if let Some(folder) = domains.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let identity = server::identity(&places.state, &name)?;
     // Before anything is opened: who finds the address taken has touched nothing.
@@ -147,7 +146,7 @@ async fn serve(
         Some(address) => Some(TcpListener::bind(address).await.map_err(|e| format!("{address}: {e}"))?),
         None => None,
     };
-    let app = tokio::task::spawn_blocking(move || App::open(places, Arc::new(Xen::new(domains)))).await??;
+    let app = tokio::task::spawn_blocking(move || App::open(places, Arc::new(xen))).await??;
     println!("certificate SHA-256 {}", identity.fingerprint);
     println!("https on {}", secure.local_addr()?);
     let seats = server::places();

@@ -50,11 +50,13 @@ pub(super) fn allowed(row: &Row) -> Vec<&'static str> {
             "clean_reboot",
             "hard_shutdown",
             "hard_reboot",
+            "suspend",
             "shutdown",
             "changing_dynamic_range",
             "changing_VCPUs_live",
         ],
         "Paused" => vec!["unpause", "hard_shutdown", "hard_reboot"],
+        "Suspended" => vec!["resume", "resume_on", "hard_shutdown"],
         _ => Vec::new(),
     };
     words.extend(["snapshot", "power_state_reset"]);

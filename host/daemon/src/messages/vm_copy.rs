@@ -166,7 +166,8 @@ fn make(
     ignored: &[Value],
 ) -> Result<Value> {
     let _busy = context.app.begin("VM", vm, operation)?;
-    let states: &[&str] = if way == Way::Snapshot { &["Halted", "Running", "Paused"] } else { &["Halted"] };
+    let states: &[&str] =
+        if way == Way::Snapshot { &["Halted", "Running", "Paused", "Suspended"] } else { &["Halted"] };
     context.app.database.change(|c| assert_possible(c, vm, operation, states))?;
     let disks = copies(context, vm, way, ignored)?;
     let made = context.app.database.change(|c| like(c, vm, name, way, &disks))?;

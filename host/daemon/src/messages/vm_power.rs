@@ -20,6 +20,9 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("VM.unpause", unpause),
     ("VM.clean_shutdown", clean_shutdown),
     ("VM.shutdown", shutdown),
+    ("VM.suspend", suspend),
+    ("VM.resume", resume),
+    ("VM.resume_on", resume),
     ("VM.hard_shutdown", hard_shutdown),
     ("VM.clean_reboot", clean_reboot),
     ("VM.hard_reboot", hard_reboot),
@@ -169,9 +172,24 @@ fn shutdown(context: &Context, args: &Args) -> Result<Value> {
     end(context, if asked { Ok(()) } else { context.app.domains.destroy(uuid, &control) })
 }
 
+fn suspend(context: &Context, args: &Args) -> Result<Value> {
+    let vm = args.text("vm")?;
+    let _busy = begin(context, vm, "suspend", &["Running"])?;
+    end(context, context.app.domains.suspend(uuid(&context.app, vm)?, LIMIT, &control(context)))
+}
+
+fn resume(context: &Context, args: &Args) -> Result<Value> {
+    let vm = args.text("vm")?;
+    let host = args.text("host").unwrap_or(&context.app.host);
+    let _busy = begin(context, vm, "resume", &["Suspended"])?;
+    host::assert_enabled(context, host)?;
+    let paused = args.truth("start_paused")?;
+    end(context, context.app.domains.resume(uuid(&context.app, vm)?, paused, &control(context)))
+}
+
 fn hard_shutdown(context: &Context, args: &Args) -> Result<Value> {
     let vm = args.text("vm")?;
-    let _busy = begin(context, vm, "hard_shutdown", &["Running", "Paused"])?;
+    let _busy = begin(context, vm, "hard_shutdown", &["Running", "Paused", "Suspended"])?;
     end(context, context.app.domains.destroy(uuid(&context.app, vm)?, &control(context)))
 }
 
@@ -196,7 +214,7 @@ fn hard_reboot(context: &Context, args: &Args) -> Result<Value> {
 
 fn reset(context: &Context, args: &Args) -> Result<Value> {
     let vm = args.text("vm")?;
-    let _busy = begin(context, vm, "power_state_reset", &["Running", "Paused", "Halted"])?;
+    let _busy = begin(context, vm, "power_state_reset", &["Running", "Paused", "Suspended", "Halted"])?;
     if context.app.database.state().text("VM", vm, "power_state")? == "Halted" {
         return done();
     }
