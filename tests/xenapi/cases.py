@@ -196,6 +196,17 @@ def networks(daemon):
     bridge = x.network.get_bridge(managed)
     links = lambda: subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     assert f" {bridge}: " in links()
+    addresses = lambda: subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True, check=True).stdout
+    assert "radon:subnet" in expect("VALUE_NOT_SUPPORTED", x.network.add_to_other_config, managed, "radon:subnet", "10.7.0.1/24")[0]
+    assert "10.7.0.1/24" not in addresses()
+    x.network.add_to_other_config(managed, "radon:subnet", "10.7.0.0/24")
+    assert f"{bridge}    inet 10.7.0.1/24" in addresses()
+    wrong = {**record, "bridge": "", "managed": True, "other_config": {"radon:subnet": "10.7.0.0/16"}}
+    assert "overlaps" in expect("OPERATION_NOT_ALLOWED", x.network.create, wrong)[0]
+    expect("VALUE_NOT_SUPPORTED", x.network.create, {**wrong, "other_config": {"radon:vlan": "7"}})
+    x.network.remove_from_other_config(managed, "radon:subnet")
+    assert "10.7.0.1/24" not in addresses()
+    x.network.set_default_locking_mode(managed, "disabled")
     x.network.destroy(managed)
     assert f" {bridge}: " not in links()
     network = x.network.create(record)
@@ -214,6 +225,21 @@ def networks(daemon):
     expect("DEVICE_ALREADY_EXISTS", x.VIF.create, vif)
     expect("MAC_INVALID", x.VIF.create, {**vif, "device": "1", "MAC": "x"})
     expect("INVALID_DEVICE", x.VIF.create, {**vif, "device": "9"})
+    x.VIF.set_locking_mode(made, "locked")
+    x.VIF.set_ipv4_allowed(made, ["10.7.0.20"])
+    x.VIF.add_ipv4_allowed(made, "10.7.0.21")
+    x.VIF.remove_ipv4_allowed(made, "10.7.0.20")
+    assert x.VIF.get_ipv4_allowed(made) == ["10.7.0.21"]
+    expect("INVALID_VALUE", x.VIF.add_ipv4_allowed, made, "10.7.0")
+    expect("INVALID_VALUE", x.VIF.set_ipv6_allowed, made, ["10.7.0.20"])
+    x.VIF.set_ipv6_allowed(made, ["fd00::1"])
+    x.VIF.add_ipv6_allowed(made, "fd00::2")
+    x.VIF.remove_ipv6_allowed(made, "fd00::2")
+    expect("VALUE_NOT_SUPPORTED", x.VIF.set_qos_algorithm_type, made, "magic")
+    x.VIF.set_qos_algorithm_type(made, "ratelimit")
+    expect("INVALID_VALUE", x.VIF.set_qos_algorithm_params, made, {"kbps": "fast"})
+    expect("VALUE_NOT_SUPPORTED", x.VIF.set_qos_algorithm_params, made, {"kbps": "1"})
+    x.VIF.set_qos_algorithm_params(made, {"kbps": "1000"})
     assert x.network.get_VIFs(network) == [made] and x.VM.get_VIFs(vm) == [made]
     assert x.VM.get_allowed_VIF_devices(vm) == ["1", "2", "3", "4", "5", "6"]
     for message in (x.VIF.plug, x.VIF.unplug, x.VIF.unplug_force):

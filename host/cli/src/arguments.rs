@@ -99,7 +99,12 @@ pub enum Vm {
     /// A new one, halted
     Create(Create),
     /// One with clones of another's disks
-    Clone { vm: String, name: String },
+    Clone {
+        vm: String,
+        name: String,
+        #[command(flatten)]
+        told: Told,
+    },
     /// Build its domain and let it run
     Start {
         vm: String,
@@ -146,7 +151,16 @@ pub enum Vm {
         read_only: bool,
     },
     /// Connect it to a network
-    Connect { vm: String, network: String },
+    Connect {
+        vm: String,
+        network: String,
+        /// The guest's address; one of the network's if there is none given (may be repeated)
+        #[arg(long)]
+        address: Vec<String>,
+        /// What the guest may send: network_default, locked, unlocked or disabled
+        #[arg(long, default_value = "network_default")]
+        locking_mode: String,
+    },
     /// Remove it; its volumes stay unless they are named
     Delete {
         vm: String,
@@ -183,6 +197,19 @@ pub struct Create {
     /// It is only there to be cloned
     #[arg(long)]
     pub template: bool,
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// What the metadata service tells cloud-init in the guest.
+#[derive(Args)]
+pub struct Told {
+    /// A file with cloud-init's user-data
+    #[arg(long)]
+    pub user_data: Option<PathBuf>,
+    /// A file with keys that may log in, one OpenSSH line each
+    #[arg(long)]
+    pub public_keys: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -243,14 +270,53 @@ pub enum Network {
     /// All of them
     List,
     /// A new one
-    Create {
-        name: String,
-        /// The host's bridge; named by the host if there is none given
-        #[arg(long, default_value = "")]
-        bridge: String,
-    },
+    Create(Box<NewNetwork>),
     /// Remove it
     Delete { network: String },
+}
+
+#[derive(Args)]
+pub struct NewNetwork {
+    pub name: String,
+    /// The host's bridge; named by the host if there is none given
+    #[arg(long, default_value = "")]
+    pub bridge: String,
+    /// The bridge is not the host daemon's: somebody else makes it
+    #[arg(long, requires = "bridge", conflicts_with_all = ["subnet", "uplink", "vni"])]
+    pub unmanaged: bool,
+    /// Its addresses, given by the host: such as 10.1.0.0/24
+    #[arg(long)]
+    pub subnet: Option<String>,
+    /// The host's own address in it; the first if there is none given
+    #[arg(long, requires = "subnet")]
+    pub host_address: Option<String>,
+    /// The addresses that DHCP gives away: such as 10.1.0.10-10.1.0.99
+    #[arg(long, requires = "subnet")]
+    pub range: Option<String>,
+    /// How guests reach what lies outside: none, nat or routed
+    #[arg(long, requires = "subnet")]
+    pub outside: Option<String>,
+    /// The domain that the guests' names are in
+    #[arg(long, requires = "subnet")]
+    pub domain: Option<String>,
+    /// A DNS server for all other names (may be repeated)
+    #[arg(long, requires = "subnet")]
+    pub forwarder: Vec<String>,
+    /// The host's network card that is part of it
+    #[arg(long)]
+    pub uplink: Option<String>,
+    /// One VLAN of the card
+    #[arg(long, requires = "uplink")]
+    pub vlan: Option<u16>,
+    /// The number of a VXLAN that joins it with other hosts'
+    #[arg(long, requires = "local")]
+    pub vni: Option<u32>,
+    /// This host's address, for the VXLAN
+    #[arg(long, requires = "vni")]
+    pub local: Option<String>,
+    /// Another host's address, for the VXLAN (may be repeated)
+    #[arg(long, requires = "vni")]
+    pub peer: Vec<String>,
 }
 
 #[derive(Subcommand)]

@@ -8,6 +8,7 @@ use radon_domain::guest::Metrics;
 use radon_domain::layout::Kib;
 use radon_domain::machine::Power;
 use radon_domain::manager::Manager;
+use radon_domain::port::Port;
 use radon_domain::record::Vm;
 use radon_domain::task::Control;
 use radon_domain::uuid::Uuid;
@@ -49,6 +50,8 @@ pub trait Domains: Send + Sync {
     fn attach_nic(&self, vm: Uuid, id: NicId, nic: &Nic, control: &Control) -> Result<()>;
     /// Takes it away; without a limit whatever the guest says.
     fn detach_nic(&self, vm: Uuid, id: NicId, limit: Option<Duration>, control: &Control) -> Result<()>;
+    /// Changes what an interface may do on its network.
+    fn set_port(&self, vm: Uuid, id: NicId, port: &Port, control: &Control) -> Result<()>;
     /// VMs that are known below: what they are doing, with which devices.
     fn vms(&self) -> Result<Vec<Vm>>;
     /// What a running guest uses and tells.
@@ -173,6 +176,10 @@ impl Domains for Xen {
 
     fn detach_nic(&self, vm: Uuid, id: NicId, limit: Option<Duration>, control: &Control) -> Result<()> {
         self.with(vm, |manager, name| manager.detach_nic(name, id, limit, control))
+    }
+
+    fn set_port(&self, vm: Uuid, id: NicId, port: &Port, control: &Control) -> Result<()> {
+        self.with(vm, |manager, name| manager.set_port(name, id, port, control))
     }
 
     fn vms(&self) -> Result<Vec<Vm>> {

@@ -71,11 +71,14 @@ fn change(
     new: impl FnOnce(&Value) -> Result<Value>,
 ) -> Result<Value> {
     let reference = args.text("self")?;
-    context.app.database.change(|c| {
-        let value = new(c.field(&class.name, reference, field)?)?;
+    let old = context.app.database.change(|c| {
+        let old = c.field(&class.name, reference, field)?.clone();
+        let value = new(&old)?;
         messages::may_set(context, c, &class.name, reference, field, &value)?;
-        c.set(&class.name, reference, field, value)
+        c.set(&class.name, reference, field, value)?;
+        Ok(old)
     })?;
+    messages::was_set(context, &class.name, reference, field, old)?;
     Ok(Value::void())
 }
 

@@ -8,6 +8,7 @@ use crate::layout::Kib;
 use crate::machine::Power;
 use crate::manager::{Manager, Work};
 use crate::nodes;
+use crate::port::{self, Port};
 use crate::record::Vm;
 use crate::task::{Control, Progress, Step};
 use crate::wait::{self, Patience};
@@ -130,6 +131,31 @@ impl Manager {
                 Some(domid) => work.undo_on_error(domid, "vif", id.0, committed.map(drop)),
                 None => committed.map(drop),
             }
+        })
+    }
+
+    /// Changes what an interface may do on its network, also while the guest has it.
+    pub fn set_port(&self, name: &str, id: NicId, port: &Port, control: &Control) -> Result<()> {
+        let vm = self.record.find(name)?;
+        let nic = vm
+            .config
+            .nics
+            .get(&id)
+            .filter(|nic| nic.port.as_ref().is_some_and(|p| p.network == port.network));
+        let unknown =
+            || Error::Unknown { what: "interface on that network", name: format!("{id} of {name}") };
+        let mac = nic.ok_or_else(unknown)?.mac.unwrap_or_else(|| mac_of(vm.uuid, id));
+        self.task(&vm, "set-port", control, |work| {
+            work.journal.at(Step::Commit)?;
+            work.record.update(vm.uuid, |vm| {
+                if let Some(nic) = vm.config.nics.get_mut(&id) {
+                    nic.port = Some(Box::new(port.clone()));
+                }
+            })?;
+            work.journal.seal();
+            let Some(domid) = vm.domid else { return Ok(()) };
+            work.journal.at(Step::JoinBridge)?;
+            port::connect(&device::interface(domid, id), port, mac)
         })
     }
 

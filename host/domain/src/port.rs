@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// What an interface is to be on its network: what [`Interface`] has, but for the hardware address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +65,18 @@ impl Port {
     }
 }
 
-/// Where the networks' state is: `RADON_NETWORKS`, as `radon-network` has it.
+/// Where the networks' state is, if the program was told so.
+static STATE: OnceLock<PathBuf> = OnceLock::new();
+
+/// The networks' state is in this folder. Counts once for a program, before anything else of this crate is used.
+pub fn use_state(folder: PathBuf) {
+    let _ = STATE.set(folder);
+}
+
+/// Where it is otherwise: `RADON_NETWORKS`, as `radon-network` has it.
 fn state() -> PathBuf {
-    std::env::var_os("RADON_NETWORKS").map_or_else(|| DEFAULT_DIR.into(), PathBuf::from)
+    let usual = || std::env::var_os("RADON_NETWORKS").map_or_else(|| DEFAULT_DIR.into(), PathBuf::from);
+    STATE.get().cloned().unwrap_or_else(usual)
 }
 
 fn failed(error: radon_network::Error) -> Error {

@@ -19,6 +19,7 @@ use crate::guest::End;
 use crate::machine::Power;
 use crate::manager::{Manager, Work};
 use crate::nodes;
+use crate::port;
 use crate::record::{Outcome, Vm};
 use crate::task::{Control, Journal, Progress, Step};
 use crate::teardown;
@@ -145,9 +146,13 @@ impl Work<'_> {
             }
         }
         for (id, nic) in &vm.config.nics {
+            let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, *id));
             if !present.contains(&("vif", id.0)) {
-                let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, *id));
                 device::attach_nic(&mut self.store, domid, *id, nic, mac, &mut self.journal)?;
+            } else if let Some(port) = &nic.port {
+                // It may have been changed in the record only.
+                self.journal.at(Step::JoinBridge)?;
+                port::connect(&device::interface(domid, *id), port, mac)?;
             }
         }
         Ok(())

@@ -53,7 +53,7 @@ pub use error::{Error, Result};
 pub use interface::{Guard, Interface, Metadata, Rate, Rates};
 pub use mac::Mac;
 pub use name::{DomainName, HostName, LinkName, NetworkName};
-pub use network::{Network, Outside, Overlay, Subnet, Uplink};
+pub use network::{LEASE_SECONDS, Network, Outside, Overlay, Subnet, Uplink, VXLAN_PORT};
 pub use networks::{DEFAULT_DIR, Networks, State};
 pub use op::Op;
 pub use prefix::{Prefix, Range};

@@ -9,8 +9,10 @@ use std::net::Ipv4Addr;
 
 /// Bytes that VXLAN puts around a frame: outer Ethernet, IPv4, UDP, VXLAN (RFC 7348, section 5).
 const VXLAN_OVERHEAD: u16 = 50;
-/// VXLAN's port (RFC 7348).
-const VXLAN_PORT: u16 = 4789;
+/// VXLAN's port, unless another is declared (RFC 7348).
+pub const VXLAN_PORT: u16 = 4789;
+/// How long a lease lasts, unless another time is declared.
+pub const LEASE_SECONDS: u32 = 3600;
 
 /// A network: a bridge, and what is connected to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +106,7 @@ fn default_port() -> u16 {
 }
 
 fn default_lease() -> u32 {
-    3600
+    LEASE_SECONDS
 }
 
 impl Network {

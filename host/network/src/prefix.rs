@@ -15,6 +15,11 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// Its first address, which no host has.
+    pub fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
     /// Its length in bits.
     pub fn length(self) -> u8 {
         self.length

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod network;
 mod other;
 mod vm;
 mod volume;
@@ -18,7 +19,7 @@ pub fn run(arguments: &Arguments, command: &Command) -> Done {
         Command::Vm(command) => vm::run(&client, json, command),
         Command::Volume(command) => volume::run(&client, json, command),
         Command::Snapshot(command) => vm::snapshot(&client, json, command),
-        Command::Network(command) => other::network(&client, json, command),
+        Command::Network(command) => network::run(&client, json, command),
         Command::Sr(command) => other::sr(&client, json, command),
         Command::Task(command) => other::task(&client, json, command),
         Command::Call { message, arguments } => call(&client, message, arguments),

@@ -1,7 +1,7 @@
-//! `radon host`, `network`, `sr`, `task`.
+//! `radon host`, `sr`, `task`.
 
 use super::{list, made};
-use crate::arguments::{Host, Network, Sr, Task};
+use crate::arguments::{Host, Sr, Task};
 use crate::client::Client;
 use crate::show::{Column, bytes, record, table, text};
 use crate::{Done, names, task as tasks};
@@ -13,28 +13,6 @@ pub fn host(client: &Client, json: bool, command: &Host) -> Done {
         Host::Show => record(json, &client.call("host.get_record", &[json!(host)])?),
         Host::Enable => client.call("host.enable", &[json!(host)]).map(drop),
         Host::Disable => client.call("host.disable", &[json!(host)]).map(drop),
-    }
-}
-
-pub fn network(client: &Client, json: bool, command: &Network) -> Done {
-    match command {
-        Network::List => {
-            let columns: &[Column<'_>] = &[
-                ("NAME", &|r| text(r, "name_label")),
-                ("BRIDGE", &|r| text(r, "bridge")),
-                ("INTERFACES", &|r| r["VIFs"].as_array().map_or(0, Vec::len).to_string()),
-                ("UUID", &|r| text(r, "uuid")),
-            ];
-            table(json, list(client, "network")?, columns)
-        }
-        Network::Create { name, bridge } => {
-            let record = json!({"name_label": name, "bridge": bridge});
-            made(client, json, "network", &client.text("network.create", &[record])?)
-        }
-        Network::Delete { network } => {
-            let network = names::find(client, "network", network, |_| true)?;
-            client.call("network.destroy", &[json!(network)]).map(drop)
-        }
     }
 }
 

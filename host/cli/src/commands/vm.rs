@@ -1,7 +1,7 @@
 //! `radon vm`, `radon snapshot`.
 
 use super::{list, made};
-use crate::arguments::{Create, Snapshot, Vm};
+use crate::arguments::{Create, Snapshot, Told, Vm};
 use crate::client::Client;
 use crate::show::{bytes, record, table, text};
 use crate::{Done, Failed, names, task};
@@ -19,9 +19,14 @@ pub fn run(client: &Client, json: bool, command: &Vm) -> Done {
         Vm::List { templates } => show_list(client, json, *templates),
         Vm::Show { vm: name } => record(json, &client.call("VM.get_record", &[json!(vm(name)?)])?),
         Vm::Create(create) => new(client, json, create),
-        Vm::Clone { vm: name, name: new } => {
+        Vm::Clone { vm: name, name: new, told } => {
+            let told = config(told)?;
             let clone = task::run(client, "VM.clone", &[json!(vm(name)?), json!(new)])?;
             client.call("VM.provision", &[json!(clone)])?;
+            for (key, value) in told {
+                client.call("VM.remove_from_other_config", &[json!(clone), json!(key)])?;
+                client.call("VM.add_to_other_config", &[json!(clone), json!(key), json!(value)])?;
+            }
             made(client, json, "VM", &clone)
         }
         Vm::Start { vm: name, paused } => {
@@ -42,7 +47,9 @@ pub fn run(client: &Client, json: bool, command: &Vm) -> Done {
         Vm::Attach { vm: name, volume, read_only } => {
             attach(client, &vm(name)?, &names::volume(client, volume)?, *read_only)
         }
-        Vm::Connect { vm: name, network } => connect(client, &vm(name)?, network),
+        Vm::Connect { vm: name, network, address, locking_mode } => {
+            connect(client, &vm(name)?, network, address, locking_mode)
+        }
         Vm::Delete { vm: name, volumes } => delete(client, &vm(name)?, *volumes),
     }
 }
@@ -65,17 +72,20 @@ fn show_list(client: &Client, json: bool, templates: bool) -> Done {
 
 fn new(client: &Client, json: bool, create: &Create) -> Done {
     let memory = create.memory * MIB;
+    let told: serde_json::Map<String, Value> =
+        config(&create.told)?.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
     let record = json!({
         "name_label": create.name, "PV_kernel": create.kernel, "PV_ramdisk": create.initrd, "PV_args": create.cmdline,
         "memory_static_max": memory, "memory_dynamic_max": memory, "memory_dynamic_min": memory, "memory_static_min": 0,
         "VCPUs_max": create.vcpus, "VCPUs_at_startup": create.vcpus, "is_a_template": create.template,
+        "other_config": told,
     });
     let volumes: Vec<String> =
         create.volumes.iter().map(|v| names::volume(client, v)).collect::<Result<_, _>>()?;
     let vm = client.text("VM.create", &[record])?;
     let devices = || -> Done {
         volumes.iter().try_for_each(|volume| attach(client, &vm, volume, false))?;
-        create.networks.iter().try_for_each(|network| connect(client, &vm, network))
+        create.networks.iter().try_for_each(|network| connect(client, &vm, network, &[], "network_default"))
     };
     if let Err(error) = devices() {
         // Made with its devices, or not at all.
@@ -94,11 +104,26 @@ fn attach(client: &Client, vm: &str, volume: &str, read_only: bool) -> Done {
     Ok(())
 }
 
-fn connect(client: &Client, vm: &str, network: &str) -> Done {
+/// Settings of a VM for cloud-init, from files.
+fn config(told: &Told) -> Result<Vec<(&'static str, String)>, Failed> {
+    let files = [("radon:user-data", &told.user_data), ("radon:public-keys", &told.public_keys)];
+    let given = files.into_iter().filter_map(|(key, file)| Some((key, file.as_ref()?)));
+    given
+        .map(|(key, file)| match std::fs::read_to_string(file) {
+            Ok(text) => Ok((key, text)),
+            Err(error) => Err(format!("{}: {error}", file.display()).into()),
+        })
+        .collect()
+}
+
+fn connect(client: &Client, vm: &str, network: &str, addresses: &[String], locking_mode: &str) -> Done {
     let network = names::find(client, "network", network, |_| true)?;
     let free = client.call("VM.get_allowed_VIF_devices", &[json!(vm)])?;
     let place = free[0].as_str().ok_or("the VM has all the interfaces that it can have")?;
-    let vif = client.text("VIF.create", &[json!({"VM": vm, "network": network, "device": place})])?;
+    let record = json!({
+        "VM": vm, "network": network, "device": place, "ipv4_allowed": addresses, "locking_mode": locking_mode,
+    });
+    let vif = client.text("VIF.create", &[record])?;
     if client.text("VM.get_power_state", &[json!(vm)])? == "Running" {
         task::run(client, "VIF.plug", &[json!(vif)])?;
     }

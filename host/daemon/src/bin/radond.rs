@@ -93,6 +93,7 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
             if let Some(folder) = domains.parent() {
                 std::fs::create_dir_all(folder)?;
             }
+            radon_domain::port::use_state(networks.clone());
             let xen = Xen::new(domains, suspended);
             runtime.block_on(serve(Places { state, kernels, networks }, xen, https, http))
         }

@@ -4,6 +4,7 @@ pub mod event;
 pub mod host;
 pub mod message;
 pub mod network;
+mod network_settings;
 pub mod pbd;
 pub mod session;
 pub mod sr;
@@ -12,6 +13,7 @@ pub mod task;
 pub mod vbd;
 pub mod vdi;
 pub mod vif;
+mod vif_port;
 pub mod vm;
 pub mod vm_copy;
 pub mod vm_power;
@@ -92,6 +94,17 @@ pub fn may_set(
         "PBD" => pbd::may_set(change, reference, field),
         "task" => task::may_change(context, change, reference),
         "network" if field == "MTU" => in_range(field, value, 68, 65_535),
+        "network" => network::may_set(change, reference, field, value),
+        "VIF" => vif::may_set(change, reference, field, value),
+        _ => Ok(()),
+    }
+}
+
+/// What follows from another value of a field, outside of the database. If it cannot be, the error says so.
+pub fn was_set(context: &Context, class: &str, reference: &str, field: &str, old: Value) -> Result<()> {
+    match class {
+        "network" => network::was_set(context, reference, field, old),
+        "VIF" => vif::was_set(context, reference, field),
         _ => Ok(()),
     }
 }

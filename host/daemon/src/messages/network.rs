@@ -3,12 +3,12 @@
 //! A managed network's bridge is made and removed with it, by the layer of networks, which knows it by its number. The row comes first
 //! and goes first; what a killed daemon did not come to is done at the next start ([`settle`]).
 
-use super::{done, text, truth};
+use super::{done, network_settings, text, truth};
 use crate::app::App;
 use crate::database::{Change, Row};
 use crate::dispatch::{Args, Context, Handler};
 use radon_api::{ApiError, Result, Value};
-use radon_network::{Network, NetworkName, Networks};
+use radon_network::{NetworkName, Networks};
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[("network.create", create), ("network.destroy", destroy)];
 
@@ -32,6 +32,9 @@ fn create(context: &Context, args: &Args) -> Result<Value> {
             return Err(ApiError::invalid_value("bridge", bridge));
         }
         row.insert("bridge".into(), Value::from(bridge));
+        if truth(&row, "managed") {
+            network_settings::network(&row)?;
+        }
         c.insert("network", row)
     })?;
     let row = context.app.database.state().object("network", &made)?.row.clone();
@@ -46,17 +49,51 @@ fn create(context: &Context, args: &Args) -> Result<Value> {
     Ok(Value::from(made))
 }
 
+fn refused(error: radon_network::Error) -> ApiError {
+    match error {
+        radon_network::Error::Invalid(why) => ApiError::operation_not_allowed(why),
+        other => ApiError::internal(other),
+    }
+}
+
+pub(super) fn may_set(c: &Change<'_>, reference: &str, field: &str, value: &Value) -> Result<()> {
+    let mut row = c.row("network", reference)?.clone();
+    row.insert(field.to_owned(), value.clone());
+    if field == "other_config" && truth(&row, "managed") {
+        network_settings::network(&row).map(drop)
+    } else {
+        Ok(())
+    }
+}
+
+/// A field has another value: the bridge and what is connected to it become so. If they cannot, it was not set.
+pub(super) fn was_set(context: &Context, reference: &str, field: &str, old: Value) -> Result<()> {
+    if !matches!(field, "other_config" | "MTU") {
+        return Ok(());
+    }
+    let row = context.app.database.state().object("network", reference)?.row.clone();
+    if !truth(&row, "managed") {
+        return Ok(());
+    }
+    let declared = declare(&context.app, &row);
+    if declared.is_err() {
+        context.app.database.change(|c| c.set("network", reference, field, old))?;
+        let row = context.app.database.state().object("network", reference)?.row.clone();
+        declare(&context.app, &row)?;
+    }
+    declared
+}
+
 /// The network's number without dashes: the longest name that there may be.
-fn name(row: &Row) -> Result<NetworkName> {
+pub(super) fn name(row: &Row) -> Result<NetworkName> {
     text(row, "uuid").replace('-', "").parse().map_err(ApiError::internal)
 }
 
 /// Has the bridge of a managed network.
 fn declare(app: &App, row: &Row) -> Result<()> {
-    let mut network = Network::new(text(row, "bridge").parse().map_err(ApiError::internal)?);
-    network.mtu = u16::try_from(super::int(row, "MTU")).unwrap_or(u16::MAX);
+    let network = network_settings::network(row)?;
     let networks = Networks::open(&app.places.networks).map_err(ApiError::internal)?;
-    networks.declare_network(&name(row)?, network).map_err(ApiError::internal)
+    networks.declare_network(&name(row)?, network).map_err(refused)
 }
 
 /// Takes it away.
@@ -80,8 +117,11 @@ fn settle_all(app: &App) -> Result<()> {
     };
     let networks = Networks::open(&app.places.networks).map_err(ApiError::internal)?;
     let declared = networks.declared().map_err(ApiError::internal)?;
-    for row in rows.iter().filter(|row| name(row).is_ok_and(|n| !declared.networks.contains_key(&n))) {
-        declare(app, row)?;
+    for row in &rows {
+        let wanted = network_settings::network(row)?;
+        if declared.networks.get(&name(row)?) != Some(&wanted) {
+            declare(app, row)?;
+        }
     }
     for known in declared.networks.keys() {
         // Those with other names are the operator's own.

@@ -2,7 +2,7 @@
 
 use super::vbd::LET_GO;
 use super::vm_power::{control, nic_id, refused, uuid};
-use super::{done, text, truth, vm_sync};
+use super::{done, text, truth, vif_port, vm_sync};
 use crate::app::App;
 use crate::database::{Change, Row, State};
 use crate::dispatch::{Args, Context, Handler};
@@ -55,6 +55,7 @@ fn create(context: &Context, args: &Args) -> Result<Value> {
                 return Err(ApiError::device_exists(place));
             }
         }
+        vif_port::check(&row)?;
         let mac = text(&row, "MAC").to_lowercase();
         if mac.is_empty() {
             row.insert("MAC".into(), Value::from(new_mac()?));
@@ -86,7 +87,10 @@ pub(super) fn nic(app: &App, vif: &str) -> Result<(NicId, Nic)> {
     let row = &state.object("VIF", vif)?.row;
     let bridge = state.text("network", text(row, "network"), "bridge")?.to_owned();
     let mac = text(row, "MAC").parse().map_err(|_| ApiError::mac_invalid(text(row, "MAC")))?;
-    Ok((nic_id(text(row, "device"))?, Nic { bridge, mac: Some(mac), port: None }))
+    let (id, row) = (nic_id(text(row, "device"))?, row.clone());
+    drop(state);
+    let port = vif_port::port(app, &row)?.map(Box::new);
+    Ok((id, Nic { bridge, mac: Some(mac), port }))
 }
 
 /// The VM of an interface, if it runs; and whether the guest has it.
@@ -99,6 +103,25 @@ fn of_running(context: &Context, vif: &str) -> Result<(String, bool)> {
         return Err(ApiError::bad_power_state(vm, "running", power.to_lowercase()));
     }
     Ok((vm, truth(row, "currently_attached")))
+}
+
+pub(super) fn may_set(c: &Change<'_>, vif: &str, field: &str, value: &Value) -> Result<()> {
+    let mut row = c.row("VIF", vif)?.clone();
+    row.insert(field.to_owned(), value.clone());
+    vif_port::check(&row)
+}
+
+/// A field has another value: a guest that has the interface is treated so from now on.
+pub(super) fn was_set(context: &Context, vif: &str, field: &str) -> Result<()> {
+    let app = &context.app;
+    let row = app.database.state().object("VIF", vif)?.row.clone();
+    if !vif_port::FIELDS.contains(&field) || !truth(&row, "currently_attached") {
+        return Ok(());
+    }
+    let Some(port) = vif_port::port(app, &row)? else { return Ok(()) };
+    let _busy = app.begin("VM", text(&row, "VM"), "changing_dynamic_range")?;
+    let (vm, id) = (uuid(app, text(&row, "VM"))?, nic_id(text(&row, "device"))?);
+    app.domains.set_port(vm, id, &port, &control(context)).map_err(|e| refused(context, e))
 }
 
 fn plug(context: &Context, args: &Args) -> Result<Value> {

@@ -8,6 +8,7 @@ use radon_domain::config::{DiskId, NicId};
 use radon_domain::guest::Metrics;
 use radon_domain::machine::Power;
 use radon_domain::record::Vm;
+use radon_network::{Declared, Networks};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub fn sync(app: &App) {
             used.insert(vm.uuid.to_string(), metrics);
         }
     }
+    let declared = Networks::open(&app.places.networks).and_then(|n| n.declared()).unwrap_or_default();
     let synced = app.database.change(|c| {
         for vm in c.all("VM")? {
             let row = c.row("VM", &vm)?;
@@ -70,7 +72,7 @@ pub fn sync(app: &App) {
                 tell(c, &vm, metrics)?;
             }
         }
-        Ok(())
+        addresses(c, &declared)
     });
     if let Err(error) = synced {
         eprintln!("radond: {error}");
@@ -116,6 +118,26 @@ fn one(c: &mut Change<'_>, host: &str, vm: &str, below: Option<&Vm>) -> Result<(
         let metrics = c.text("VM", vm, "metrics")?.to_owned();
         c.set("VM_metrics", &metrics, "memory_actual", 0i64)?;
         c.set("VM_metrics", &metrics, "VCPUs_number", 0i64)?;
+    }
+    Ok(())
+}
+
+/// The addresses that guests were given on the host's networks.
+fn addresses(c: &mut Change<'_>, declared: &Declared) -> Result<()> {
+    for network in c.all("network")? {
+        let mut given = Vec::new();
+        for vif in c.referring(&network, "VIF", "network")? {
+            let (vm, device) =
+                (c.text("VIF", &vif, "VM")?.to_owned(), c.text("VIF", &vif, "device")?.to_owned());
+            let interface = format!("vif{}.{device}", super::int(c.row("VM", &vm)?, "domid"));
+            let port = declared.interfaces.get(interface.as_str());
+            let all: Vec<String> = port.into_iter().flat_map(|p| &p.ipv4).map(ToString::to_string).collect();
+            if let Some(first) = all.first() {
+                given.push((vif.clone(), first.clone()));
+            }
+            c.set("VIF", &vif, "ipv4_addresses", Value::strings(all))?;
+        }
+        c.set("network", &network, "assigned_ips", Value::pairs(given))?;
     }
     Ok(())
 }
