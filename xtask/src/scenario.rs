@@ -104,9 +104,15 @@ impl Options {
             extra.extend(guest::i386()?);
         }
         let networks = scenario.split(',').any(|s| s == "networks");
-        if networks || scenario.split(',').any(|s| s.starts_with("domains")) {
+        if networks || scenario.split(',').any(|s| s.starts_with("domains") || s == "consoles") {
             let program = program::build("radon-domain", "radon-domain")?;
             extra.push(("usr/local/sbin/radon-domain".to_owned(), std::fs::read(program)?));
+        }
+        // The host layer's machines have our console daemon; those of xl keep Debian's.
+        let layer = ["domains", "networks", "xenapi", "consoles"];
+        if scenario.split(',').any(|s| layer.iter().any(|name| s.starts_with(name))) {
+            let program = program::build("radon-console", "radon-consoled")?;
+            extra.push(("usr/local/sbin/radon-consoled".to_owned(), std::fs::read(program)?));
         }
         if networks {
             let program = program::build("radon-network", "radon-network")?;

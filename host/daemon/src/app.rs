@@ -21,6 +21,8 @@ pub struct Places {
     pub kernels: PathBuf,
     /// What networks there are to be (`radon-network`'s folder).
     pub networks: PathBuf,
+    /// Where the console daemon listens.
+    pub consoles: PathBuf,
 }
 
 /// The daemon.

@@ -41,6 +41,11 @@ impl Sessions {
         Ok(login.clone())
     }
 
+    /// Whether there is such a session, without using it.
+    pub fn lives(&self, reference: &str) -> bool {
+        self.all().get(reference).is_some_and(|l| l.used.elapsed() < IDLE)
+    }
+
     /// References of a user's sessions.
     pub fn of_user(&self, user: &str) -> Vec<String> {
         self.all().iter().filter(|(_, l)| l.user == user).map(|(r, _)| r.clone()).collect()

@@ -11,8 +11,12 @@ fn xen(dir: &Path) -> domains::Xen {
 }
 
 fn open(dir: &Path) -> Arc<App> {
-    let places =
-        Places { state: dir.join("state"), kernels: dir.join("kernels"), networks: dir.join("networks") };
+    let places = Places {
+        state: dir.join("state"),
+        kernels: dir.join("kernels"),
+        networks: dir.join("networks"),
+        consoles: dir.join("none"),
+    };
     App::open(places, Arc::new(xen(dir))).unwrap()
 }
 
@@ -93,6 +97,7 @@ fn objects_are_the_same_after_a_restart() {
             state: dir.path().join("state"),
             kernels: dir.path().join("kernels"),
             networks: dir.path().join("networks"),
+            consoles: dir.path().join("none"),
         };
         match App::open(places, Arc::new(xen(dir.path()))) {
             Ok(app) => break app,

@@ -5,7 +5,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use xen_abi::xs_wire::*;
@@ -204,6 +204,12 @@ impl Xenstore {
         Ok(self.events.pop_front())
     }
 
+    /// Whether there are changes that have been read already, with an answer: the descriptor is not readable for these.
+    pub fn has_events(&self) -> bool {
+        let whole = |(head, rest): (XsdSockmsg, &[u8])| rest.len() >= head.len as usize;
+        !self.events.is_empty() || XsdSockmsg::read_from_prefix(&self.input).is_ok_and(whole)
+    }
+
     /// Tells the daemon about a new domain's ring and port.
     pub fn introduce(&mut self, domid: u16, frame: u64, port: u32) -> Result<()> {
         let payload = text(&[&domid.to_string(), &frame.to_string(), &port.to_string()]);
@@ -300,15 +306,21 @@ impl Xenstore {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            let fd = match &self.link {
-                Link::Socket(socket) => socket.as_fd(),
-                Link::Kernel(file) => file.as_fd(),
-            };
-            match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)) {
+            match poll(&mut [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)], Some(&timeout)) {
                 Ok(count) => return Ok(count > 0),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+/// Readable when there may be changes.
+impl AsFd for Xenstore {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.link {
+            Link::Socket(socket) => socket.as_fd(),
+            Link::Kernel(file) => file.as_fd(),
         }
     }
 }
@@ -360,10 +372,13 @@ mod tests {
             theirs.write_all(&message(XS_WATCH_EVENT, 0, &text(&[path, "t"]))).unwrap();
         }
         theirs.write_all(&message(XS_READ, 1, b"value")).unwrap();
+        theirs.write_all(&message(XS_WATCH_EVENT, 0, &text(&["c", "t"]))).unwrap();
         let mut store = Xenstore::over_socket(ours);
         assert_eq!(store.read(Tx::NONE, "x").unwrap().as_deref(), Some("value"));
         let mut seen = Vec::new();
-        while let Some(event) = store.next_event(Instant::now()).unwrap() {
+        while store.has_events()
+            && let Some(event) = store.next_event(Instant::now()).unwrap()
+        {
             seen.push(event.path);
         }
         assert_eq!(seen, ["a", "b"]);

@@ -303,6 +303,23 @@ impl Privcmd {
         Ok(MachineMemory { total: info.total_pages, free: info.free_pages, scrub: info.scrub_pages })
     }
 
+    /// `readconsole`: what the hypervisor's log has from an index on, a part of it, and the index behind that.
+    pub fn read_console_ring(&self, index: u32) -> io::Result<(Vec<u8>, u32)> {
+        const MOST: u32 = 16 << 10;
+        let buffer = self.buffer(ARRAY + MOST as usize)?;
+        let argument = SysctlReadconsole {
+            incremental: 1,
+            index,
+            buffer: Handle::new(buffer.address(ARRAY)),
+            count: MOST,
+            ..SysctlReadconsole::new_zeroed()
+        };
+        // SAFETY: the buffer has room for `count` bytes.
+        let op = unsafe { self.sysctl_in(&buffer, XEN_SYSCTL_READCONSOLE, &argument) }?;
+        let got: SysctlReadconsole = op.payload();
+        Ok((buffer.get_bytes(ARRAY, got.count.min(MOST) as usize), got.index))
+    }
+
     /// # Safety
     /// As [`Privcmd::hypercall`], for the handles in `argument`.
     unsafe fn domctl<T: IntoBytes + Immutable>(&self, cmd: u32, domid: u16, arg: &T) -> io::Result<Domctl> {

@@ -5,6 +5,7 @@
 pub mod acpi;
 pub mod api;
 pub mod boot;
+pub mod console;
 pub mod decode;
 pub mod events;
 pub mod grants;
@@ -58,5 +59,7 @@ pub const TARGETS: &[Target] = &[
     ("leases", network::leases),
     ("dns", network::dns),
     ("metadata", network::http),
+    ("console_ring", console::ring),
+    ("console_file", console::file),
     ("saved_vm", saved::run),
 ];

@@ -82,4 +82,4 @@ macro_rules! replays {
 }
 replays! { hypercall decode_length decode_memory evtchn grant bootproto acpi kernel cmdline vpci policy store store_records
 vapic mmio walk symbols vhd qcow2 nbd xmlrpc jsonrpc filter
-dhcp leases dns metadata saved_vm }
+dhcp leases dns metadata console_ring console_file saved_vm }

@@ -79,6 +79,7 @@ pub const BOOTS: &[Boot] = &[
     Boot { name: "domains-killed-guest", scenarios: &["domains-killed-guest"], ..PLAIN },
     Boot { name: "many", cpus: 2, dom0_cpus: 2, scenarios: &["many"], ..PLAIN },
     Boot { name: "networks", scenarios: &["networks"], ..PLAIN },
+    Boot { name: "consoles", scenarios: &["consoles"], ..PLAIN },
     Boot { name: "1cpu", scenarios: &["first-light", "network"], ..PLAIN },
     Boot {
         name: "4cpu",

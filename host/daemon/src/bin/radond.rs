@@ -43,6 +43,9 @@ enum Command {
         /// What networks there are to be
         #[arg(long, default_value = "/var/lib/radon/networks")]
         networks: PathBuf,
+        /// Where the console daemon (radon-consoled) listens
+        #[arg(long, default_value = "/run/radon/console.sock")]
+        consoles: PathBuf,
         /// The record of domains
         #[arg(long, default_value = "/var/lib/radon/domains.redb")]
         domains: PathBuf,
@@ -87,7 +90,7 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
     std::fs::create_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
     match arguments.command {
         Command::User(command) => user(&Users::at(state.join("users")), command),
-        Command::Serve { https, http, kernels, networks, domains, suspended } => {
+        Command::Serve { https, http, kernels, networks, consoles, domains, suspended } => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             if let Some(folder) = domains.parent() {
@@ -95,7 +98,7 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
             }
             radon_domain::port::use_state(networks.clone());
             let xen = Xen::new(domains, suspended);
-            runtime.block_on(serve(Places { state, kernels, networks }, xen, https, http))
+            runtime.block_on(serve(Places { state, kernels, networks, consoles }, xen, https, http))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What each class's own messages do: a file for each class.
 
+pub(crate) mod console;
 pub mod event;
 pub mod host;
 pub mod message;

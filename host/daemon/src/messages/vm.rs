@@ -185,6 +185,8 @@ fn destroy(context: &Context, args: &Args) -> Result<Value> {
     if let Err(error) = context.app.domains.forget(uuid) {
         log_unless_nothing_below(&error);
     }
+    // What its console said goes with it; without a console daemon there is nothing, or it is found by age.
+    let _ = radon_console::client::request(&context.app.places.consoles, &format!("forget {uuid}"));
     done()
 }
 

@@ -1,5 +1,6 @@
 //! HTTP and TLS.
 
+mod console;
 mod http;
 mod tls;
 mod transfer;
@@ -68,5 +69,5 @@ async fn requests(
     let service = service_fn(move |request| http::answer(app.clone(), request));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(GREETING);
-    server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+    server.serve_connection(TokioIo::new(stream), service).with_upgrades().await.map_err(io::Error::other)
 }

@@ -62,13 +62,13 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn query(request: &Request<Incoming>) -> HashMap<String, String> {
+pub(super) fn query(request: &Request<Incoming>) -> HashMap<String, String> {
     let pairs = request.uri().query().unwrap_or_default().split('&').filter_map(|p| p.split_once('='));
     pairs.map(|(name, value)| (unescape(name), unescape(value))).collect()
 }
 
 /// Name and password of basic authentication.
-fn basic(request: &Request<Incoming>) -> Option<(String, String)> {
+pub(super) fn basic(request: &Request<Incoming>) -> Option<(String, String)> {
     let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
     let bytes = base64::engine::general_purpose::STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -134,7 +134,7 @@ fn order(
     }
 }
 
-fn failure(error: &ApiError) -> Response<Body> {
+pub(super) fn failure(error: &ApiError) -> Response<Body> {
     let status = match error.code {
         "SESSION_INVALID" | "SESSION_AUTHENTICATION_FAILED" => StatusCode::UNAUTHORIZED,
         "RBAC_PERMISSION_DENIED" => StatusCode::FORBIDDEN,
