@@ -55,6 +55,9 @@ pub enum Command {
     /// Snapshots of virtual machines
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// VMs that are there to be cloned
+    #[command(subcommand)]
+    Template(Template),
     /// Networks
     #[command(subcommand)]
     Network(Network),
@@ -263,6 +266,68 @@ pub enum Snapshot {
     Revert { snapshot: String },
     /// Remove it, and its disks
     Delete { snapshot: String },
+}
+
+#[derive(Subcommand)]
+pub enum Template {
+    /// All of them
+    List,
+    /// Make one from a distribution's packages, on this machine
+    Build(Build),
+    /// Make one of a disk image (raw)
+    Import {
+        file: PathBuf,
+        name: String,
+        /// The repository, if it is not the only one
+        #[arg(long)]
+        sr: Option<String>,
+    },
+    /// A new VM of one, halted, which cloud-init gives its name at its first start
+    Deploy(Deploy),
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum System {
+    /// Debian, with its cloud kernel and cloud-init (needs mmdebstrap and e2fsprogs)
+    Debian,
+}
+
+#[derive(Args)]
+pub struct Build {
+    pub system: System,
+    /// The template's name
+    #[arg(long, default_value = "debian-12")]
+    pub name: String,
+    /// Debian's release
+    #[arg(long, default_value = "bookworm")]
+    pub suite: String,
+    /// Where packages come from, if not from Debian's usual place
+    #[arg(long)]
+    pub mirror: Option<String>,
+    /// MiB of its disk; a clone's can be made larger
+    #[arg(long, default_value_t = 2048)]
+    pub size: u64,
+    /// Only write the disk image to this file; no host is needed
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Deploy {
+    pub template: String,
+    pub name: String,
+    /// The name that it gives itself, if another
+    #[arg(long)]
+    pub host_name: Option<String>,
+    /// File with public keys for its first user
+    #[arg(long)]
+    pub ssh_key: Option<PathBuf>,
+    /// File for cloud-init
+    #[arg(long)]
+    pub user_data: Option<PathBuf>,
+    /// A network to connect to (may be repeated)
+    #[arg(long = "network")]
+    pub networks: Vec<String>,
 }
 
 #[derive(Subcommand)]

@@ -3,7 +3,9 @@
 //! | module | through | the noun |
 //! |---|---|---|
 //! | [`loopdev`] | `/dev/loop-control` | a file as a block device |
+//! | [`block`] | a disk's device node | its partitions |
 //! | [`link`] | netlink | network interfaces and their bridges |
 
+pub mod block;
 pub mod link;
 pub mod loopdev;

@@ -27,6 +27,7 @@
 //! | [`rules`] | the packet filter's rules: pure but for [`rules::apply`] |
 //! | `kernel` | netlink |
 //! | [`dhcp`], [`dns`], [`metadata`] | what guests are told: readers of untrusted bytes, pure |
+//! | [`host`] | the host's own address: an interface, a route, a DHCP client |
 //! | [`service`] | what serves guests while it runs |
 #![forbid(unsafe_code)]
 
@@ -34,6 +35,7 @@ pub mod declared;
 pub mod dhcp;
 pub mod dns;
 mod error;
+pub mod host;
 pub mod interface;
 mod kernel;
 mod mac;

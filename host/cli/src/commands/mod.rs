@@ -2,6 +2,7 @@
 
 mod network;
 mod other;
+mod template;
 mod vm;
 mod volume;
 
@@ -12,8 +13,11 @@ use serde_json::{Value, json};
 
 /// Carries one out.
 pub fn run(arguments: &Arguments, command: &Command) -> Done {
-    let client = known::session(&arguments.reach)?;
     let json = arguments.json;
+    if let Command::Template(command) = command {
+        return template::run(&|| known::session(&arguments.reach), json, command);
+    }
+    let client = known::session(&arguments.reach)?;
     match command {
         Command::Host(command) => other::host(&client, json, command),
         Command::Vm(command) => vm::run(&client, json, command),
@@ -23,7 +27,7 @@ pub fn run(arguments: &Arguments, command: &Command) -> Done {
         Command::Sr(command) => other::sr(&client, json, command),
         Command::Task(command) => other::task(&client, json, command),
         Command::Call { message, arguments } => call(&client, message, arguments),
-        Command::Login | Command::Completions { .. } | Command::Man { .. } => {
+        Command::Template(_) | Command::Login | Command::Completions { .. } | Command::Man { .. } => {
             Err("no command of a session".into())
         }
     }

@@ -95,7 +95,7 @@ fn new(client: &Client, json: bool, create: &Create) -> Done {
     made(client, json, "VM", &vm)
 }
 
-fn attach(client: &Client, vm: &str, volume: &str, read_only: bool) -> Done {
+pub(super) fn attach(client: &Client, vm: &str, volume: &str, read_only: bool) -> Done {
     let record = json!({"VM": vm, "VDI": volume, "userdevice": "autodetect", "mode": if read_only { "RO" } else { "RW" }});
     let vbd = client.text("VBD.create", &[record])?;
     if client.text("VM.get_power_state", &[json!(vm)])? == "Running" {
@@ -116,7 +116,13 @@ fn config(told: &Told) -> Result<Vec<(&'static str, String)>, Failed> {
         .collect()
 }
 
-fn connect(client: &Client, vm: &str, network: &str, addresses: &[String], locking_mode: &str) -> Done {
+pub(super) fn connect(
+    client: &Client,
+    vm: &str,
+    network: &str,
+    addresses: &[String],
+    locking_mode: &str,
+) -> Done {
     let network = names::find(client, "network", network, |_| true)?;
     let free = client.call("VM.get_allowed_VIF_devices", &[json!(vm)])?;
     let place = free[0].as_str().ok_or("the VM has all the interfaces that it can have")?;
@@ -151,7 +157,7 @@ fn volumes(client: &Client, vm: &str) -> Result<Vec<Value>, Failed> {
         .collect()
 }
 
-fn delete(client: &Client, vm: &str, with_volumes: bool) -> Done {
+pub(super) fn delete(client: &Client, vm: &str, with_volumes: bool) -> Done {
     let volumes = if with_volumes { volumes(client, vm)? } else { Vec::new() };
     client.call("VM.destroy", &[json!(vm)])?;
     volumes.into_iter().try_for_each(|volume| client.call("VDI.destroy", &[volume]).map(drop))

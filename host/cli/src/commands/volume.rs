@@ -63,6 +63,21 @@ fn path(client: &Client, what: &str, volume: &str, format: &str, task: &str) -> 
     ))
 }
 
+/// Sends a raw image as a dynamic VHD: what is zero in it is not sent.
+pub(super) fn import_raw(client: &Client, volume: &str, file: &Path) -> Done {
+    let named = |e: io::Error| format!("{}: {e}", file.display());
+    let raw = radon_image::FileSource::new(File::open(file).map_err(named)?).map_err(named)?;
+    let packed = file.with_extension("vhd-part");
+    let result = (|| -> Done {
+        let mut out = radon_image::Pipe(io::BufWriter::new(File::create(&packed)?));
+        radon_image::export(&raw, radon_image::Format::Vhd, &radon_image::Identity::default(), &mut out)?;
+        out.0.flush()?;
+        import(client, volume, &packed, "vhd")
+    })();
+    let _ = fs::remove_file(&packed);
+    result
+}
+
 fn import(client: &Client, volume: &str, file: &Path, format: &str) -> Done {
     let named = |e: io::Error| format!("{}: {e}", file.display());
     let from = File::open(file).map_err(named)?;

@@ -1,4 +1,4 @@
-//! A DHCP message (RFC 2131, section 2; options RFC 2132): what a server needs of it.
+//! A DHCP message (RFC 2131, section 2; options RFC 2132): what a server and a client need of it.
 
 use crate::mac::Mac;
 use std::net::Ipv4Addr;
@@ -127,6 +127,95 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Its bytes. The client's identity and a relay's note are at most 255 bytes long.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut out = vec![REQUEST, ETHERNET, 6, 0];
+        out.extend(self.xid.to_be_bytes());
+        out.extend([0, 0, if self.broadcast { 0x80 } else { 0 }, 0]);
+        out.extend(self.client.octets());
+        out.extend([0; 8]);
+        out.extend(self.relay.octets());
+        out.extend(self.mac.bytes());
+        out.resize(FIXED - 4, 0);
+        out.extend(COOKIE);
+        out.extend([option::KIND, 1, self.kind.number()]);
+        for (number, address) in [(option::REQUESTED, self.requested), (option::SERVER, self.server)] {
+            if let Some(address) = address {
+                out.extend([number, 4]);
+                out.extend(address.octets());
+            }
+        }
+        for (number, value) in [(option::CLIENT, &self.client_id), (option::RELAY, &self.relay_note)] {
+            if let Some(value) = value {
+                out.extend([number, value.len() as u8]);
+                out.extend(value);
+            }
+        }
+        out.push(option::END);
+        out
+    }
+}
+
+/// What a server told a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// An offer, an acknowledgement or a refusal.
+    pub kind: Kind,
+    /// The client's number of the exchange.
+    pub xid: u32,
+    /// For whom.
+    pub mac: Mac,
+    /// The client's address.
+    pub yours: Ipv4Addr,
+    /// Who says so.
+    pub server: Option<Ipv4Addr>,
+    /// Bits of the network's part of the address.
+    pub length: u8,
+    /// The way outside.
+    pub router: Option<Ipv4Addr>,
+    /// Who knows names.
+    pub dns: Vec<Ipv4Addr>,
+    /// Seconds for which the address may be used.
+    pub seconds: u32,
+}
+
+impl Reply {
+    /// Reads one. None, if it is not one that a client could use.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let fixed = bytes.get(..FIXED)?;
+        let at = |from: usize| fixed.get(from..from + 4)?.try_into().ok();
+        if fixed.get(..3)? != [REPLY, ETHERNET, 6] || at(236)? != COOKIE {
+            return None;
+        }
+        let options = Options::read(bytes)?;
+        let list = |number| -> Vec<Ipv4Addr> {
+            let value = options.get(number).unwrap_or_default();
+            value.chunks_exact(4).filter_map(|b| <[u8; 4]>::try_from(b).ok()).map(Ipv4Addr::from).collect()
+        };
+        let one = |number| list(number).first().copied();
+        let kind = match options.get(option::KIND)? {
+            &[number] => *KINDS.get(usize::from(number.checked_sub(1)?))?,
+            _ => return None,
+        };
+        let yours = Ipv4Addr::from(at(16)?);
+        let mask = one(option::MASK).map_or(u32::MAX << 8, Ipv4Addr::to_bits);
+        let usable = !yours.is_multicast() && !yours.is_loopback() && !yours.is_broadcast();
+        (usable && mask.leading_ones() + mask.trailing_zeros() == 32).then_some(())?;
+        Some(Self {
+            kind,
+            xid: u32::from_be_bytes(at(4)?),
+            mac: Mac::new(fixed.get(28..34)?.try_into().ok()?)?,
+            yours,
+            server: one(option::SERVER),
+            length: mask.leading_ones() as u8,
+            router: one(option::ROUTER),
+            dns: list(option::DNS),
+            seconds: one(option::LEASE).map_or(3600, Ipv4Addr::to_bits),
+        })
+    }
+}
+
 /// Options by number; a longer one may come in pieces (RFC 3396).
 struct Options(Vec<(u8, Vec<u8>)>);
 
@@ -221,30 +310,7 @@ pub(crate) mod tests {
 
     /// The bytes of a client's message.
     pub(crate) fn bytes_of(query: &Query) -> Vec<u8> {
-        let mut out = vec![1, 1, 6, 0];
-        out.extend(query.xid.to_be_bytes());
-        out.extend([0, 0, if query.broadcast { 0x80 } else { 0 }, 0]);
-        out.extend(query.client.octets());
-        out.extend([0; 8]);
-        out.extend(query.relay.octets());
-        out.extend(query.mac.bytes());
-        out.resize(236, 0);
-        out.extend(COOKIE);
-        out.extend([option::KIND, 1, query.kind.number()]);
-        for (number, address) in [(option::REQUESTED, query.requested), (option::SERVER, query.server)] {
-            if let Some(address) = address {
-                out.extend([number, 4]);
-                out.extend(address.octets());
-            }
-        }
-        for (number, value) in [(option::CLIENT, &query.client_id), (option::RELAY, &query.relay_note)] {
-            if let Some(value) = value {
-                out.extend([number, value.len() as u8]);
-                out.extend(value);
-            }
-        }
-        out.push(option::END);
-        out
+        query.bytes()
     }
 
     fn any_query() -> impl Strategy<Value = Query> {
@@ -276,6 +342,56 @@ pub(crate) mod tests {
             }
             bytes.truncate(cut);
             let _ = Query::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_client_reads_what_a_server_writes() {
+        let mac = "00:16:3e:00:00:01".parse().unwrap();
+        let query = discover(mac, 7);
+        let four = |a: u8, b: u8, c: u8, d: u8| vec![a, b, c, d];
+        let options = vec![
+            (option::SERVER, four(10, 1, 0, 1)),
+            (option::LEASE, 600u32.to_be_bytes().to_vec()),
+            (option::MASK, four(255, 255, 240, 0)),
+            (option::ROUTER, four(10, 1, 0, 254)),
+            (option::DNS, [four(10, 1, 0, 3), four(10, 1, 0, 4)].concat()),
+        ];
+        let answer = Answer { kind: Kind::Offer, yours: Ipv4Addr::new(10, 1, 0, 2), options };
+        let reply = Reply::parse(&answer.bytes(&query)).unwrap();
+        assert_eq!((reply.kind, reply.xid, reply.mac, reply.length), (Kind::Offer, 7, mac, 20));
+        assert_eq!((reply.yours.octets()[3], reply.seconds, reply.dns.len()), (2, 600, 2));
+        assert_eq!(reply.router, Some(Ipv4Addr::new(10, 1, 0, 254)));
+        // A mask with a hole is none.
+        let options = vec![(option::MASK, four(255, 0, 255, 0))];
+        assert_eq!(Reply::parse(&Answer { options, ..answer }.bytes(&query)), None);
+    }
+
+    fn discover(mac: Mac, xid: u32) -> Query {
+        Query {
+            kind: Kind::Discover,
+            xid,
+            broadcast: true,
+            client: Ipv4Addr::UNSPECIFIED,
+            relay: Ipv4Addr::UNSPECIFIED,
+            mac,
+            requested: None,
+            server: None,
+            client_id: None,
+            relay_note: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn replies_of_any_bytes_are_no_panic(query in any_query(), cut in 0usize..400, at in 0usize..400, value: u8) {
+            let options = vec![(option::MASK, vec![255, 255, 255, 0]), (option::DNS, vec![1; 9])];
+            let mut bytes = Answer { kind: Kind::Ack, yours: Ipv4Addr::LOCALHOST, options }.bytes(&query);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            bytes.truncate(cut);
+            let _ = Reply::parse(&bytes);
         }
     }
 

@@ -83,7 +83,7 @@ pub fn execute(netlink: &mut Netlink, op: &Op) -> io::Result<()> {
 }
 
 /// The kernel's number of an interface.
-fn index(name: &str) -> io::Result<u32> {
+pub fn index(name: &str) -> io::Result<u32> {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
     Ok(rustix::net::netdevice::name_to_index(socket, name)?)
 }

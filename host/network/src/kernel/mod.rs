@@ -5,6 +5,6 @@ mod netlink;
 mod read;
 mod shaping;
 
-pub(crate) use change::execute;
-pub(crate) use netlink::{Netlink, watch_links};
+pub(crate) use change::{execute, index};
+pub(crate) use netlink::{CREATE, Netlink, REPLACE, watch_links};
 pub(crate) use read::observe;
