@@ -9,6 +9,7 @@ mod foreign;
 mod fuzz;
 mod guest;
 mod host_cpu;
+mod host_image;
 mod image;
 mod initramfs;
 mod iso;
@@ -27,6 +28,7 @@ mod shell;
 mod store;
 mod symbols;
 mod test;
+mod up;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -52,6 +54,10 @@ enum Task {
     Bench(bench::Args),
     /// Try the parsers of untrusted bytes, and hypercalls, with inputs that coverage guides (libFuzzer)
     Fuzz(fuzz::Args),
+    /// Start a server of our own with a first VM, and say how to reach it
+    Up(up::Args),
+    /// Make the host image: an initramfs, and a disk to install (BIOS and UEFI)
+    Image(host_image::Args),
     /// Make a CD image that boots through GRUB on BIOS and UEFI
     Iso(iso::Args),
 }
@@ -64,6 +70,8 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Up(args) => up::run(&args),
+        Task::Image(args) => host_image::run(&args),
         Task::Iso(args) => iso::run(&args),
     };
     match result {

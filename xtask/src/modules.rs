@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// dom0's: Xen's device nodes, back ends, loop devices, bridges, VLANs, overlays, a packet filter, a file system, MSRs, drivers of emulated devices.
+/// The checksum comes first: others look for it when they are loaded.
 pub const DOM0: &[&str] = &[
+    "crc32c_generic",
     "xenfs",
     "xen-privcmd",
     "xen-evtchn",
@@ -28,7 +30,6 @@ pub const DOM0: &[&str] = &[
     "nft_ct",
     "nft_limit",
     "ext4",
-    "crc32c_generic",
     "msr",
     "nvme",
     "ahci",
@@ -37,6 +38,21 @@ pub const DOM0: &[&str] = &[
     "virtio_blk",
     "e1000e",
     "xfs",
+];
+
+/// Drivers of machines' disks, network cards and controllers that the host image has besides; loaded where there is such a device.
+pub const MACHINES: &[&str] = &[
+    "megaraid_sas",
+    "mpt3sas",
+    "virtio_scsi",
+    "virtio_net",
+    "igb",
+    "ixgbe",
+    "i40e",
+    "bnxt_en",
+    "tg3",
+    "r8169",
+    "ata_piix",
 ];
 
 /// A guest's: its front ends. (The cloud kernel has ext4 built in.)
@@ -60,7 +76,7 @@ pub fn add(cpio: &mut Cpio, tree: &Path, version: &str, wanted: &[&str]) -> Resu
         // Packed or not, it is `.ko` in the archive: busybox's modprobe takes it as it is.
         chosen.insert(name, Module { path: path.with_extension("").with_extension("ko"), data, needs });
     }
-    let mut dep = String::new();
+    let (mut dep, mut alias) = (String::new(), String::new());
     for (name, module) in &chosen {
         cpio.file(&format!("usr/{base}/{}", module.path.display()), 0o644, &module.data);
         dep.push_str(&format!("{}:", module.path.display()));
@@ -68,7 +84,11 @@ pub fn add(cpio: &mut Cpio, tree: &Path, version: &str, wanted: &[&str]) -> Resu
             dep.push_str(&format!(" {}", chosen[&need].path.display()));
         }
         dep.push('\n');
+        for pattern in modinfo(&module.data, "alias") {
+            alias.push_str(&format!("alias {pattern} {name}\n"));
+        }
     }
+    cpio.file(&format!("usr/{base}/modules.alias"), 0o644, alias.as_bytes());
     cpio.file(&format!("usr/{base}/modules.dep"), 0o644, dep.as_bytes());
     cpio.file(&format!("usr/{base}/modules.builtin"), 0o644, built_in.as_bytes());
     Ok(())
@@ -139,12 +159,23 @@ fn index(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
 
 /// The `depends=` line of a module's `.modinfo` section.
 fn depends(module: &[u8]) -> Vec<String> {
-    let key = b"\0depends=";
-    let Some(at) = module.windows(key.len()).position(|w| w == key) else { return Vec::new() };
-    let rest = &module[at + key.len()..];
-    let end = rest.iter().position(|b| *b == 0).unwrap_or(rest.len());
-    let text = String::from_utf8_lossy(&rest[..end]);
+    let text = modinfo(module, "depends").into_iter().next().unwrap_or_default();
     text.split(',').filter(|n| !n.is_empty()).map(plain).collect()
+}
+
+/// All lines of one kind in a module's `.modinfo` section: what stands behind `KEY=`.
+fn modinfo(module: &[u8], key: &str) -> Vec<String> {
+    let key = format!("\0{key}=").into_bytes();
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = module[from..].windows(key.len()).position(|w| w == key) {
+        let rest = &module[from + at + key.len()..];
+        let end = rest.iter().position(|b| *b == 0).unwrap_or(rest.len());
+        found.push(String::from_utf8_lossy(&rest[..end]).into_owned());
+        // The zero at the end may begin the next one.
+        from += at + key.len() + end;
+    }
+    found
 }
 
 #[cfg(test)]
@@ -156,6 +187,7 @@ mod tests {
         assert_eq!(depends(b"x\0depends=jbd2,mb-cache\0name=ext4"), ["jbd2", "mb_cache"]);
         assert!(depends(b"x\0depends=\0name=loop").is_empty());
         assert!(depends(b"nothing here").is_empty());
+        assert_eq!(modinfo(b"x\0alias=pci:v1*\0alias=b\0y=z\0", "alias"), ["pci:v1*", "b"]);
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub const GUEST: &[&str] = &[
 /// What the networks of the host layer need in dom0 besides, and a second DHCP client to test them with.
 const NETWORKS: &[&str] = &["nftables", "isc-dhcp-client"];
 
+/// What the host image has besides dom0's: rules of networks, the data partition's file system, GRUB for guests.
+const HOST: &[&str] = &["nftables", "xfsprogs", "grub-xen-host"];
+
 /// Never followed: large, and of no use without a package manager or a device manager.
 const SKIP: &[&str] = &[
     "python3",
@@ -170,6 +173,19 @@ pub fn networks() -> Result<Vec<(String, Vec<u8>)>> {
     all.extend(elf::libraries(&tree, &all)?);
     // A library is found by the name that programs were linked with, which is a link to the file.
     all.iter().map(|path| Ok((path.display().to_string(), std::fs::read(tree.join(path))?))).collect()
+}
+
+/// The packages of the host image that are not dom0's.
+pub struct HostTree {
+    /// Where they are unpacked.
+    pub dir: PathBuf,
+}
+
+/// Fetches and unpacks them.
+pub fn host() -> Result<HostTree> {
+    let debs = paths::cache().join("debs");
+    std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
+    Ok(HostTree { dir: tree("host", HOST, &debs)?.0 })
 }
 
 /// The kernel of a tree whose version string is wanted.

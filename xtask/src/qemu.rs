@@ -38,6 +38,8 @@ pub enum Boot {
     Multiboot { kernel: PathBuf, args: String, modules: Vec<(PathBuf, String)> },
     /// A CD-ROM; `uefi` starts it from OVMF, else from the BIOS.
     Iso { image: PathBuf, uefi: bool },
+    /// A disk, which is written to; `uefi` starts it from OVMF, else from the BIOS.
+    Disk { image: PathBuf, uefi: bool },
 }
 
 /// An emulated server.
@@ -151,6 +153,15 @@ impl Machine {
             }
             Boot::Iso { image, uefi } => {
                 c.arg("-cdrom").arg(image).args(["-boot", "d"]);
+                if *uefi {
+                    c.args(["-bios", "/usr/share/ovmf/OVMF.fd"]);
+                }
+            }
+            Boot::Disk { image, uefi } => {
+                // Unsafe is for the emulator's host: what the machine has written is in the file when the emulator ends.
+                let drive =
+                    format!("if=none,id=disk,format=raw,discard=unmap,cache=unsafe,file={}", image.display());
+                c.args(["-drive", &drive, "-device", "nvme,serial=radon,drive=disk,bootindex=0"]);
                 if *uefi {
                     c.args(["-bios", "/usr/share/ovmf/OVMF.fd"]);
                 }

@@ -64,6 +64,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// What no command line has set: a machine of this hypervisor, dom0 of this many MiB.
+    pub fn plain(hypervisor: Hypervisor, dom0_memory: u32) -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            options: Options,
+        }
+        let defaults = <Defaults as clap::Parser>::parse_from(["image"]).options;
+        Self { hypervisor, dom0_memory, ..defaults }
+    }
+
     /// Arguments of the hypervisor.
     pub fn hypervisor_args(&self) -> String {
         let mut args = format!(

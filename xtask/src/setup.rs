@@ -14,6 +14,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("grub-mkrescue", "grub-common"),
     ("xorriso", "xorriso"),
     ("mformat", "mtools"),
+    ("grub-mkimage", "grub-common"),
+    ("zstd", "zstd"),
     ("/usr/lib/grub/i386-pc/multiboot2.mod", "grub-pc-bin"),
     ("/usr/lib/grub/x86_64-efi/multiboot2.mod", "grub-efi-amd64-bin"),
     ("/usr/share/ovmf/OVMF.fd", "ovmf"),

@@ -11,6 +11,7 @@ mod miri;
 mod options;
 mod store;
 mod system;
+mod up;
 pub mod verdict;
 pub mod volumes;
 mod xenapi;
@@ -108,6 +109,7 @@ pub fn run(args: &Args) -> Result<()> {
         system::run(&mut report, &args.options)?;
         interactive::run(&mut report, &args.options);
         xenapi::machine(&mut report, &args.options);
+        up::run(&mut report, &args.options);
         step("volumes on NFS");
         volumes::run(&mut report);
     }
