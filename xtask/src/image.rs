@@ -2,13 +2,12 @@
 
 use crate::packages::Packages;
 use crate::qemu::Hypervisor;
-use crate::{paths, setup, shell, symbols};
+use crate::{paths, program, setup, shell, symbols};
 use anyhow::{Context, Result, bail};
 use object::Endianness;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, ProgramHeader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Path of the image to boot. Building is quick when nothing changed.
 pub fn hypervisor(which: Hypervisor, packages: &Packages) -> Result<PathBuf> {
@@ -21,7 +20,7 @@ pub fn hypervisor(which: Hypervisor, packages: &Packages) -> Result<PathBuf> {
 
 /// `cargo build` of the image, for the bare-metal target.
 pub fn build() -> Result<PathBuf> {
-    shell::loud(Command::new(env!("CARGO")).current_dir(paths::root()).args([
+    shell::loud(program::cargo().args([
         "build",
         "--quiet",
         "--release",

@@ -45,9 +45,11 @@ pub fn snapshot(client: &Client, name: &str) -> Result<String, Failed> {
     find(client, "VM", name, |r| r["is_a_snapshot"] == true)
 }
 
-/// A volume.
+/// A volume. Snapshots of VMs leave their disks' snapshots with the same names: the volume itself is meant then.
 pub fn volume(client: &Client, name: &str) -> Result<String, Failed> {
-    find(client, "VDI", name, |_| true)
+    let is_volume: fn(&Value) -> bool = |r| r["is_a_snapshot"] == false;
+    let there = records(client, "VDI")?.values().any(|r| r["name_label"] == name && is_volume(r));
+    find(client, "VDI", name, if there { is_volume } else { |_| true })
 }
 
 /// A repository; the only one if none is named.

@@ -23,6 +23,9 @@ pub struct Args {
     /// Memory of dom0 in MiB
     #[arg(long, default_value_t = 1024)]
     dom0_memory: u32,
+    /// vCPUs of dom0
+    #[arg(long, default_value_t = 2)]
+    dom0_cpus: u32,
     /// Folder for the files
     #[arg(long, short, default_value = "radon-image")]
     output: PathBuf,
@@ -48,7 +51,8 @@ pub struct Built {
 
 /// Makes the image where the user wants it.
 pub fn run(args: &Args) -> Result<()> {
-    let options = Options::plain(args.hypervisor, args.dom0_memory);
+    let plain = Options::plain(args.hypervisor, args.dom0_memory);
+    let options = Options { dom0_cpus: Some(args.dom0_cpus), ..plain };
     let built = build(&options, &args.output)?;
     for path in [&built.initramfs, &built.disk] {
         let meta = fs::metadata(path)?;

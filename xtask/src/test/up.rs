@@ -1,6 +1,7 @@
 //! The host image as its users have it: installed, started from BIOS and UEFI, driven by the commands of the operator's guide.
 
 use super::Report;
+use crate::qemu::Hypervisor;
 use crate::scenario::Options;
 use crate::up::host::{Host, Medium};
 use crate::up::{self, DISK};
@@ -124,6 +125,10 @@ fn guide(options: &Options) -> Result<()> {
             host = Some(start(options, &disk, &cli, &folder)?);
         }
         match (block, host.as_mut()) {
+            // The guide installs our own hypervisor; the control is installed without its words.
+            (Block::Install(_), _) if options.hypervisor == Hypervisor::Xen => {
+                up::new_disk(&host_image::cached(options)?.disk, &disk)?;
+            }
             (Block::Install(commands), _) => drop(shell.run(commands, None)?),
             (Block::Shell(commands), Some(host)) => {
                 let said =

@@ -4,7 +4,7 @@ pub mod host;
 
 use crate::qemu::Hypervisor;
 use crate::scenario::Options;
-use crate::{host_image, paths, setup, shell};
+use crate::{host_image, paths, program, setup, shell};
 use anyhow::{Context, Result};
 use host::{Host, Medium};
 use std::fs::{self, File};
@@ -94,8 +94,7 @@ fn folder() -> PathBuf {
 
 /// The command line, built for this machine.
 pub fn cli() -> Result<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    shell::loud(cargo.current_dir(paths::root()).args(["build", "--quiet", "-p", "radon-cli"]))?;
+    shell::loud(program::cargo().args(["build", "--quiet", "-p", "radon-cli"]))?;
     Ok(paths::target().join("debug/radon"))
 }
 
