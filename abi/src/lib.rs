@@ -13,6 +13,7 @@
 mod macros;
 
 pub mod arch_x86;
+pub mod blkif;
 pub mod callback;
 pub mod compat;
 pub mod console;

@@ -36,6 +36,10 @@ structs! { NATIVE:
     arch_x86 {
         CpuUserRegs, TrapInfo, VcpuGuestContext
     }
+    blkif {
+        BlkifRequestSegment, BlkifRequest, BlkifRequestDiscard, BlkifRequestIndirect, BlkifResponse,
+        BlkifSringHead
+    }
     callback {
         CallbackRegister, CallbackUnregister
     }
@@ -134,6 +138,9 @@ structs! { NATIVE:
 }
 
 structs! { COMPAT:
+    blkif {
+        CompatBlkifRequest, CompatBlkifRequestDiscard, CompatBlkifRequestIndirect, CompatBlkifResponse
+    }
     compat {
         CompatMulticallEntry, CompatArchVcpuInfo, CompatVcpuInfo, CompatArchSharedInfo, CompatSharedInfo,
         CompatVcpuRunstateInfo, CompatVcpuSetSingleshotTimer, CompatSchedPoll, CompatPlatformParameters,
@@ -148,6 +155,9 @@ structs! { COMPAT:
 consts! { TABLES:
     arch_x86 {
         VGCF_FLAGS, DEBUG_PORTS
+    }
+    blkif {
+        BLKIF_OPS, BLKIF_RSPS, BLKIF_NUMBERS
     }
     callback {
         CALLBACKOPS, CALLBACKS, XENNMIS
@@ -255,6 +265,7 @@ const PRELUDE: &str = r#"
 #include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
 #include <xen/hvm/save.h>
+#include <xen/io/blkif.h>
 #include <xen/io/console.h>
 #include <xen/io/xs_wire.h>
 #include <xen/memory.h>

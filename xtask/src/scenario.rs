@@ -125,6 +125,11 @@ impl Options {
             let program = program::build("radon-console", "radon-consoled")?;
             extra.push(("usr/local/sbin/radon-consoled".to_owned(), std::fs::read(program)?));
         }
+        if scenario.split(',').any(|s| s.starts_with("own-block")) {
+            for name in ["radon-domain", "radon-block", "radon-volume"] {
+                extra.push((format!("usr/local/sbin/{name}"), std::fs::read(program::build(name, name)?)?));
+            }
+        }
         if networks {
             let program = program::build("radon-network", "radon-network")?;
             extra.push(("usr/local/sbin/radon-network".to_owned(), std::fs::read(program)?));
@@ -260,6 +265,9 @@ pub fn parse(line: &str) -> Option<Event> {
         .then(|| Event::Milestone("dom0-kernel".to_owned()))
 }
 
+/// What a scenario says when the machine is to be gone at once.
+const PULL_THE_PLUG: &str = "pull-the-plug";
+
 /// Boots until power-off, calling `see` with each event; an error names the cause.
 pub fn watch(
     machine: &Machine,
@@ -279,6 +287,10 @@ pub fn watch(
             continue;
         }
         ended |= event == Event::Milestone("poweroff".to_owned());
+        if event == Event::Milestone(PULL_THE_PLUG.to_owned()) {
+            // The machine is gone with `run`.
+            return Ok(());
+        }
         if let Event::Failed(cause) = &event {
             let cause = cause.clone();
             // The lines after a crash (registers, backtrace) belong in the log too.

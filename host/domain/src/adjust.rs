@@ -78,13 +78,15 @@ impl Manager {
         self.task(&vm, "attach-disk", control, |work| {
             if let Some(domid) = vm.domid {
                 let result = device::attach_disk(&mut work.store, domid, id, disk, &mut work.journal);
-                work.undo_on_error(domid, "vbd", id.number(), result)?;
+                work.undo_on_error(domid, disk.backend.kind(), id.number(), result)?;
             }
             let committed = work.journal.at(Step::Commit).and_then(|()| {
                 work.record.update(vm.uuid, |vm| vm.config.disks.extend([(id, disk.clone())]))
             });
             match vm.domid {
-                Some(domid) => work.undo_on_error(domid, "vbd", id.number(), committed.map(drop)),
+                Some(domid) => {
+                    work.undo_on_error(domid, disk.backend.kind(), id.number(), committed.map(drop))
+                }
                 None => committed.map(drop),
             }
         })
@@ -99,11 +101,10 @@ impl Manager {
         control: &Control,
     ) -> Result<()> {
         let vm = not_suspended(self.record.find(name)?)?;
-        if !vm.config.disks.contains_key(&id) {
-            return Err(Error::Unknown { what: "disk", name: format!("{id} of {name}") });
-        }
+        let unknown = || Error::Unknown { what: "disk", name: format!("{id} of {name}") };
+        let kind = vm.config.disks.get(&id).ok_or_else(unknown)?.backend.kind();
         self.task(&vm, "detach-disk", control, |work| {
-            work.detach(&vm, "vbd", id.number(), limit)?;
+            work.detach(&vm, kind, id.number(), limit)?;
             work.record.update(vm.uuid, |vm| drop(vm.config.disks.remove(&id))).map(drop)
         })
     }

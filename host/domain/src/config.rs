@@ -79,13 +79,49 @@ pub fn mac_of(uuid: Uuid, id: NicId) -> Mac {
     Mac::xen([a & 0x7f, b, c])
 }
 
+/// Who serves a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// dom0's kernel (blkback).
+    #[default]
+    Kernel,
+    /// `radon-block`, from the file itself.
+    Radon,
+}
+
+impl Backend {
+    /// What its directory in the store is called.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Kernel => "vbd",
+            Self::Radon => "rdisk",
+        }
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "kernel" => Ok(Self::Kernel),
+            "radon" => Ok(Self::Radon),
+            _ => Err(Error::Invalid(format!("{text} is no back end of disks: kernel and radon are"))),
+        }
+    }
+}
+
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
-    /// A block device, or a file (through a loop device).
+    /// A block device, or a file (through a loop device if the kernel serves it).
     pub path: PathBuf,
     /// The guest may not write.
     pub read_only: bool,
+    /// Who serves it.
+    #[serde(default)]
+    pub backend: Backend,
 }
 
 /// A network interface.

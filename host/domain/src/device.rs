@@ -1,8 +1,8 @@
-//! Disks and interfaces of a domain, served by dom0's kernel (blkback, netback). What scripts do elsewhere is done here: loop
-//! devices, and the bridge.
+//! Disks and interfaces of a domain, served by dom0's kernel (blkback, netback), or disks by `radon-block`. What scripts do
+//! elsewhere is done here: loop devices, and the bridge.
 
 use crate::builder;
-use crate::config::{Disk, DiskId, Mac, Nic, NicId};
+use crate::config::{Backend, Disk, DiskId, Mac, Nic, NicId};
 use crate::error::{Error, Result};
 use crate::nodes::{self, BlockNumber};
 use crate::port;
@@ -27,8 +27,8 @@ const BACKEND: Duration = Duration::from_secs(30);
 /// How long a back end may take to close when nobody asks the guest.
 const FORCED: Duration = Duration::from_secs(10);
 
-/// Kinds of devices that have back ends in dom0's kernel.
-pub const KINDS: [&str; 2] = ["vbd", "vif"];
+/// Kinds of devices, as their back ends' directories are called.
+pub const KINDS: [&str; 3] = ["vbd", "rdisk", "vif"];
 
 /// A disk appears in the domain.
 pub fn attach_disk(
@@ -40,6 +40,15 @@ pub fn attach_disk(
 ) -> Result<()> {
     let file = |source| Error::File { path: disk.path.clone(), source };
     progress.at(Step::OpenDisk)?;
+    if disk.backend == Backend::Radon {
+        // Opened, and locked, by who serves it; here only so that a wrong path is found at once.
+        std::fs::metadata(&disk.path).map_err(file)?;
+        progress.at(Step::WriteDisk)?;
+        let all = nodes::own_disk(domid, id, disk);
+        store.transaction(|store, tx| builder::write(store, tx, &all))?;
+        progress.at(Step::AwaitDisk)?;
+        return await_backend(store, "rdisk", domid, id.number(), &id.to_string(), progress, || true);
+    }
     let block = loopdev::block_number(&disk.path).map_err(file)?;
     // Kept open until the back end has it open too: then it stays for as long as that does.
     let (_loop, (major, minor)) = match block {
@@ -106,11 +115,11 @@ fn await_backend(
 ) -> Result<()> {
     let back = nodes::backend_path(kind, domid, id);
     let complaint = format!("/local/domain/0/error/backend/{kind}/{domid}/{id}/error");
-    let patience = Patience {
-        who: "dom0's kernel",
-        what: "take up the device (is its back-end driver loaded?)",
-        limit: BACKEND,
+    let (who, what) = match kind {
+        "rdisk" => ("radon-block", "take up the disk (does it run?)"),
+        _ => ("dom0's kernel", "take up the device (is its back-end driver loaded?)"),
     };
+    let patience = Patience { who, what, limit: BACKEND };
     wait::until(store, &format!("{back}/state"), patience, progress, |store| {
         let now = store.read(Tx::NONE, &format!("{back}/state"))?;
         match now.as_deref() {
@@ -159,7 +168,7 @@ pub fn detach(
     if there {
         let (who, limit) = match removal {
             Removal::Asked(limit) => ("the guest", limit),
-            Removal::Forced => ("dom0's kernel", FORCED),
+            Removal::Forced => ("its back end", FORCED),
         };
         let patience = Patience { who, what: "let go of the device (is it in use?)", limit };
         let closed = wait::until(store, &format!("{back}/state"), patience, progress, |store| {

@@ -153,8 +153,9 @@ pub fn backend_path(kind: &str, domid: u16, id: u32) -> String {
     format!("/local/domain/0/backend/{kind}/{domid}/{id}")
 }
 
-/// Where a device's front end is.
+/// Where a device's front end is: a disk's is the same whoever serves it.
 pub fn frontend_path(kind: &str, domid: u16, id: u32) -> String {
+    let kind = if kind == "rdisk" { "vbd" } else { kind };
     format!("{}/device/{kind}/{id}", domain_path(domid))
 }
 
@@ -211,23 +212,35 @@ pub struct BlockNumber {
 
 /// A disk, served by dom0's kernel from a block device.
 pub fn disk(domid: u16, id: DiskId, disk: &Disk, number: BlockNumber) -> Vec<Node> {
-    let front = [
+    let mut back = disk_entries(id, disk, "phy");
+    back.push(("physical-device", format!("{:x}:{:x}", number.major, number.minor)));
+    device("vbd", domid, id.number(), &disk_front(id), &back)
+}
+
+/// A disk, served by `radon-block` from a file or block device.
+pub fn own_disk(domid: u16, id: DiskId, disk: &Disk) -> Vec<Node> {
+    device("rdisk", domid, id.number(), &disk_front(id), &disk_entries(id, disk, "file"))
+}
+
+fn disk_front(id: DiskId) -> [(&'static str, String); 3] {
+    [
         ("virtual-device", id.number().to_string()),
         ("device-type", "disk".to_owned()),
         ("trusted", "1".to_owned()),
-    ];
-    let back = [
+    ]
+}
+
+fn disk_entries(id: DiskId, disk: &Disk, kind: &str) -> Vec<(&'static str, String)> {
+    vec![
         ("removable", "0".to_owned()),
         ("bootable", "1".to_owned()),
         ("dev", id.to_string()),
-        ("type", "phy".to_owned()),
+        ("type", kind.to_owned()),
         ("mode", if disk.read_only { "r" } else { "w" }.to_owned()),
         ("device-type", "disk".to_owned()),
         ("discard-enable", "1".to_owned()),
         ("params", disk.path.display().to_string()),
-        ("physical-device", format!("{:x}:{:x}", number.major, number.minor)),
-    ];
-    device("vbd", domid, id.number(), &front, &back)
+    ]
 }
 
 /// A network interface, served by dom0's kernel.
@@ -248,6 +261,7 @@ pub fn nic(domid: u16, id: NicId, bridge: &str, mac: Mac) -> Vec<Node> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Backend;
     use std::collections::BTreeMap;
 
     fn find<'a>(all: &'a [Node], path: &str) -> &'a Node {
@@ -264,7 +278,7 @@ mod tests {
     fn no_node_is_written_twice_and_parents_with_permissions_come_first() {
         let uuid = Uuid::from_bytes([7; 16]);
         let mut all = domain(5, uuid, &config(), Ports { store: 1, console: 2 });
-        let d = Disk { path: "/d".into(), read_only: false };
+        let d = Disk { path: "/d".into(), read_only: false, backend: Backend::Kernel };
         all.extend(disk(5, "xvda".parse().unwrap(), &d, BlockNumber { major: 7, minor: 1 }));
         all.extend(nic(5, NicId(0), "b", Mac::xen([0; 3])));
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -315,12 +329,17 @@ mod tests {
 
     #[test]
     fn a_disk_as_blkback_reads_it() {
-        let d = Disk { path: "/dev/x".into(), read_only: true };
+        let d = Disk { path: "/dev/x".into(), read_only: true, backend: Backend::Kernel };
         let all = disk(5, "xvdb".parse().unwrap(), &d, BlockNumber { major: 7, minor: 31 });
         let back = "/local/domain/0/backend/vbd/5/51728";
         assert_eq!(find(&all, &format!("{back}/physical-device")).value, "7:1f");
         assert_eq!(find(&all, &format!("{back}/mode")).value, "r");
         assert_eq!(find(&all, "/local/domain/5/device/vbd/51728/backend").value, back);
         assert_eq!(find(&all, "/libxl/5/device/vbd/51728/backend").value, back);
+        let all = own_disk(5, "xvdb".parse().unwrap(), &d);
+        let back = "/local/domain/0/backend/rdisk/5/51728";
+        assert_eq!(find(&all, &format!("{back}/frontend")).value, "/local/domain/5/device/vbd/51728");
+        assert_eq!(find(&all, &format!("{back}/params")).value, "/dev/x");
+        assert_eq!(find(&all, "/local/domain/5/device/vbd/51728/backend").value, back);
     }
 }

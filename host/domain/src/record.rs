@@ -234,9 +234,10 @@ mod tests {
     fn vms_are_kept_and_names_are_unique() {
         let (folder, record) = record();
         let mut one = vm("one");
-        one.config
-            .disks
-            .insert("xvda".parse().unwrap(), crate::config::Disk { path: "/d".into(), read_only: true });
+        one.config.disks.insert(
+            "xvda".parse().unwrap(),
+            crate::config::Disk { path: "/d".into(), read_only: true, backend: Default::default() },
+        );
         one.config.nics.insert(
             crate::config::NicId(3),
             crate::config::Nic {

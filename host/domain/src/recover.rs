@@ -141,7 +141,7 @@ impl Work<'_> {
         }
         let present = device::present(&mut self.store, domid)?;
         for (id, disk) in &vm.config.disks {
-            if !present.contains(&("vbd", id.number())) {
+            if !present.contains(&(disk.backend.kind(), id.number())) {
                 device::attach_disk(&mut self.store, domid, *id, disk, &mut self.journal)?;
             }
         }
@@ -160,7 +160,7 @@ impl Work<'_> {
 }
 
 fn wanted(config: &Config) -> Vec<(&'static str, u32)> {
-    let disks = config.disks.keys().map(|id| ("vbd", id.number()));
+    let disks = config.disks.iter().map(|(id, disk)| (disk.backend.kind(), id.number()));
     disks.chain(config.nics.keys().map(|id| ("vif", id.0))).collect()
 }
 

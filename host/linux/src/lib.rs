@@ -4,8 +4,14 @@
 //! |---|---|---|
 //! | [`loopdev`] | `/dev/loop-control` | a file as a block device |
 //! | [`block`] | a disk's device node | its partitions |
+//! | [`uring`] | `io_uring` | many operations on files at once |
+//! | [`fiemap`] | `FS_IOC_FIEMAP` | where a file's bytes lie |
+//! | [`reflink`] | `FICLONERANGE`, `BLKDISCARD` | shared blocks; blocks that nobody needs |
 //! | [`link`] | netlink | network interfaces and their bridges |
 
 pub mod block;
+pub mod fiemap;
 pub mod link;
 pub mod loopdev;
+pub mod reflink;
+pub mod uring;

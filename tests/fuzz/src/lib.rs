@@ -4,6 +4,7 @@
 
 pub mod acpi;
 pub mod api;
+pub mod block;
 pub mod boot;
 pub mod console;
 pub mod decode;
@@ -52,6 +53,8 @@ pub const TARGETS: &[Target] = &[
     ("vhd", image::vhd),
     ("qcow2", image::qcow2),
     ("nbd", nbd::run),
+    ("block_ring", block::ring),
+    ("block_table", block::table),
     ("xmlrpc", api::xmlrpc),
     ("jsonrpc", api::jsonrpc),
     ("filter", api::filter),

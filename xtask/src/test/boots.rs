@@ -27,6 +27,9 @@ pub struct Boot {
     pub qemu: &'static [&'static str],
     /// With disks and a network card for dom0.
     pub devices: bool,
+    /// With an XFS on a disk (`/dev/vda` in dom0). The scenario ends with the plug being pulled; then this one runs in a second
+    /// machine, on the same disk.
+    pub after: Option<&'static str>,
 }
 
 /// Who loads the hypervisor.
@@ -54,6 +57,7 @@ const PLAIN: Boot = Boot {
     dom0_args: "",
     qemu: &[],
     devices: false,
+    after: None,
 };
 
 /// The shapes: dom0 and guests with one and with two vCPUs, on one, two and four pCPUs.
@@ -80,6 +84,14 @@ pub const BOOTS: &[Boot] = &[
     Boot { name: "many", cpus: 2, dom0_cpus: 2, scenarios: &["many"], ..PLAIN },
     Boot { name: "networks", scenarios: &["networks"], ..PLAIN },
     Boot { name: "consoles", scenarios: &["consoles"], ..PLAIN },
+    Boot {
+        name: "block",
+        cpus: 2,
+        dom0_cpus: 2,
+        scenarios: &["own-block"],
+        after: Some("own-block-after"),
+        ..PLAIN
+    },
     Boot { name: "1cpu", scenarios: &["first-light", "network"], ..PLAIN },
     Boot {
         name: "4cpu",

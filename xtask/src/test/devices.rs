@@ -1,11 +1,14 @@
 //! Emulated devices for dom0's own drivers: disks, and a network card behind which a file can be fetched.
 
+use crate::qemu::Hypervisor;
 use crate::{paths, shell};
 use anyhow::Result;
 use std::fs;
 
 /// Bytes of each disk: a guest's root disk fits.
 const DISK_BYTES: u64 = 80 << 20;
+/// Bytes of the disk with an XFS, sparse: less is refused by `mkfs.xfs`.
+const XFS_BYTES: u64 = 1 << 30;
 const PAYLOAD_BYTES: usize = 512 << 10;
 
 /// Makes what the devices hold, and returns the emulator's arguments.
@@ -39,4 +42,19 @@ pub fn arguments() -> Result<Vec<String>> {
     args.push("-device".to_owned());
     args.push("e1000e,netdev=net".to_owned());
     Ok(args)
+}
+
+/// A disk with an empty XFS that can share blocks, made anew; the emulator's arguments. By name and hypervisor: machines run side by side.
+pub fn xfs(name: &str, hypervisor: Hypervisor) -> Result<Vec<String>> {
+    let dir = paths::target().join("devices");
+    fs::create_dir_all(&dir)?;
+    let image = dir.join(format!("{name}-{}.xfs", hypervisor.name()));
+    fs::File::create(&image)?.set_len(XFS_BYTES)?;
+    shell::quiet(shell::command("mkfs.xfs").args(["-q", "-f", "-m", "reflink=1"]).arg(&image))?;
+    Ok(vec![
+        "-drive".to_owned(),
+        format!("if=none,id=xfs,format=raw,cache=unsafe,file={}", image.display()),
+        "-device".to_owned(),
+        "virtio-blk-pci,drive=xfs".to_owned(),
+    ])
 }

@@ -37,7 +37,10 @@ const UNSAFE_ALLOWED: &[&str] = &[
     // What dom0's programs ask of the kernel: its devices and the pages they map.
     "host/xen",
     "host/linux/src/block.rs",
+    "host/linux/src/fiemap.rs",
     "host/linux/src/loopdev.rs",
+    "host/linux/src/reflink.rs",
+    "host/linux/src/uring.rs",
     // FIEMAP, an ioctl that no safe library has.
     "host/volume/src/fiemap.rs",
     // Bare-metal test guests: their start, instructions and traps.

@@ -109,6 +109,9 @@ fn prepare(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Machine
     if boot.devices {
         machine.extra.extend(devices::arguments()?);
     }
+    if boot.after.is_some() {
+        machine.extra.extend(devices::xfs(boot.name, options.hypervisor)?);
+    }
     if boot.medium != Medium::Direct {
         let image = paths::cache().join(format!("{}.iso", boot.name));
         iso::make(&options, &scenarios.join(","), &image)?;
@@ -118,12 +121,29 @@ fn prepare(options: &Options, boot: &Boot, scenarios: &[&str]) -> Result<Machine
 }
 
 fn one(options: &Options, boot: &Boot, scenarios: &[&str], preparing: &Mutex<()>) -> Result<Results> {
-    let mut results = Results::new();
     let machine = {
         let _alone = preparing.lock().unwrap_or_else(PoisonError::into_inner);
         prepare(options, boot, scenarios)?
     };
-    let layer = format!("system-{}", boot.name);
+    let mut results = watched(options, boot.name, &machine, scenarios);
+    if let Some(after) = boot.after {
+        let second = {
+            let _alone = preparing.lock().unwrap_or_else(PoisonError::into_inner);
+            let with =
+                Options { qemu_args: boot.qemu.iter().map(|a| (*a).to_owned()).collect(), ..options.clone() };
+            let mut second = with.prepare(after, &[])?;
+            second.extra = machine.extra;
+            second
+        };
+        results.extend(watched(options, &format!("{}-after", boot.name), &second, &[after]));
+    }
+    Ok(results)
+}
+
+/// Boots a machine and judges what it says.
+fn watched(options: &Options, name: &str, machine: &Machine, scenarios: &[&str]) -> Results {
+    let mut results = Results::new();
+    let layer = format!("system-{name}");
     let log = format!("{layer}-{}", options.hypervisor.name());
     let seconds = options.limit.max(120 * scenarios.len() as u64 + 120);
     let limit = Duration::from_secs(seconds * u64::from(options.patience));
@@ -131,7 +151,7 @@ fn one(options: &Options, boot: &Boot, scenarios: &[&str], preparing: &Mutex<()>
     // Scenario to the number of verdicts seen; one that ends without any, or does not end, has crashed.
     let mut ended: BTreeMap<String, u32> = BTreeMap::new();
     let mut verdicts = 0;
-    let result = scenario::watch(&machine, &log, limit, |event, at| match event {
+    let result = scenario::watch(machine, &log, limit, |event, at| match event {
         Event::Milestone(name) => {
             if let Some(begun) = name.strip_prefix("scenario-begin ") {
                 (current, verdicts) = (Some(begun.to_owned()), 0);
@@ -176,5 +196,5 @@ fn one(options: &Options, boot: &Boot, scenarios: &[&str], preparing: &Mutex<()>
             }
         }
     }
-    Ok(results)
+    results
 }

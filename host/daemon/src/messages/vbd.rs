@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::database::{Change, Row, State};
 use crate::dispatch::{Args, Context, Handler};
 use radon_api::{ApiError, NULL, Result, Value};
-use radon_domain::config::{Disk, DiskId};
+use radon_domain::config::{Backend, Disk, DiskId};
 use std::time::Duration;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
@@ -133,7 +133,7 @@ pub(super) fn disk(app: &App, vbd: &str) -> Result<(DiskId, Disk)> {
     let id = text(&row, "device").parse().map_err(|_| ApiError::invalid_device(text(&row, "device")))?;
     let place = vdi::place(app, text(&row, "VDI"))?;
     let path = place.repository.file(place.id).map_err(crate::storage::refused)?;
-    Ok((id, Disk { path, read_only: text(&row, "mode") == "RO" }))
+    Ok((id, Disk { path, read_only: text(&row, "mode") == "RO", backend: Backend::default() }))
 }
 
 /// An error if another VM writes the volume, or something is done with it.

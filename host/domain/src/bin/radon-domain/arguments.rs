@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use radon_domain::config::{Action, Config, Disk, DiskId, Mac, Nic, NicId};
+use radon_domain::config::{Action, Backend, Config, Disk, DiskId, Mac, Nic, NicId};
 use radon_domain::error::{Error, Result};
 use radon_domain::layout::Kib;
 use radon_domain::port::Port;
@@ -93,6 +93,9 @@ pub enum Command {
         /// The guest may not write
         #[arg(long)]
         read_only: bool,
+        /// Who serves it: kernel or radon
+        #[arg(long, default_value = "kernel")]
+        backend: Backend,
     },
     /// Take a disk away
     DetachDisk {
@@ -180,7 +183,7 @@ pub struct VmArguments {
     /// vCPUs that it may ever have
     #[arg(long)]
     vcpus_max: Option<u32>,
-    /// NAME,PATH[,ro]: a disk (may be repeated)
+    /// NAME,PATH[,ro][,backend=kernel|radon]: a disk (may be repeated)
     #[arg(long)]
     disk: Vec<DiskArgument>,
     /// NUMBER,BRIDGE[,MAC] or NUMBER,network=NETWORK[,ip=ADDRESS...]: a network interface (may be repeated; see attach-nic)
@@ -238,8 +241,12 @@ impl std::str::FromStr for DiskArgument {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::Invalid(format!("{text}: NAME,PATH[,ro]"));
+        let wrong = || Error::Invalid(format!("{text}: NAME,PATH[,ro][,backend=kernel|radon]"));
         let (name, rest) = text.split_once(',').ok_or_else(wrong)?;
+        let (rest, backend) = match rest.rsplit_once(",backend=") {
+            Some((rest, backend)) => (rest, backend.parse()?),
+            None => (rest, Backend::Kernel),
+        };
         let (path, read_only) = match rest.strip_suffix(",ro") {
             Some(path) => (path, true),
             None => (rest, false),
@@ -247,7 +254,7 @@ impl std::str::FromStr for DiskArgument {
         if path.is_empty() {
             return Err(wrong());
         }
-        Ok(Self(name.parse()?, Disk { path: path.into(), read_only }))
+        Ok(Self(name.parse()?, Disk { path: path.into(), read_only, backend }))
     }
 }
 
@@ -319,6 +326,12 @@ mod tests {
     fn devices_in_words() {
         let disk: DiskArgument = "xvdb,/a,b,ro".parse().unwrap();
         assert_eq!((disk.1.path.to_str(), disk.1.read_only), (Some("/a,b"), true));
+        let disk: DiskArgument = "xvdb,/a,ro,backend=radon".parse().unwrap();
+        assert_eq!(
+            (disk.1.path.to_str(), disk.1.read_only, disk.1.backend),
+            (Some("/a"), true, Backend::Radon)
+        );
+        assert!("xvdb,/a,backend=other".parse::<DiskArgument>().is_err());
         assert!("xvdb".parse::<DiskArgument>().is_err());
         let nic: NicArgument = "1,br0,00:16:3e:00:00:01".parse().unwrap();
         assert_eq!((nic.0, nic.1.bridge.as_str()), (NicId(1), "br0"));

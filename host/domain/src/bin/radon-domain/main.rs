@@ -83,9 +83,9 @@ fn operate(vms: &Manager, command: &Command, control: &Control) -> Result<()> {
             vms.set_memory(vm, arguments::mib(*mib)?, timeout.duration(), control)
         }
         Command::SetVcpus { vm, count } => vms.set_vcpus(vm, *count, control),
-        Command::AttachDisk { vm, disk, path, read_only } => {
-            let read_only = *read_only;
-            vms.attach_disk(vm, *disk, &Disk { path: path.clone(), read_only }, control)
+        Command::AttachDisk { vm, disk, path, read_only, backend } => {
+            let disk_of = Disk { path: path.clone(), read_only: *read_only, backend: *backend };
+            vms.attach_disk(vm, *disk, &disk_of, control)
         }
         Command::DetachDisk { vm, disk, force, timeout } => {
             vms.detach_disk(vm, *disk, (!force).then(|| timeout.duration()), control)
