@@ -38,6 +38,7 @@ pub const DOM0: &[&str] = &[
     "virtio_blk",
     "e1000e",
     "xfs",
+    "null_blk",
 ];
 
 /// Drivers of machines' disks, network cards and controllers that the host image has besides; loaded where there is such a device.

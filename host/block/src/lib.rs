@@ -14,12 +14,14 @@
 //! | [`connection`] | a front end's rings, one thread each |
 //! | [`device`] | one disk in the store |
 //! | [`server`] | all of them |
+//! | [`load`] | a load for a disk, to measure with |
 #![forbid(unsafe_code)]
 
 pub mod buffers;
 pub mod connection;
 pub mod device;
 pub mod disk;
+pub mod load;
 pub mod map;
 pub mod queue;
 pub mod request;

@@ -381,7 +381,7 @@ mod tests {
         {
             seen.push(event.path);
         }
-        assert_eq!(seen, ["a", "b"]);
+        assert_eq!(seen, ["a", "b", "c"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use table::{Figures, Wanted};
 
+mod block;
 mod store;
 mod table;
 mod volumes;
@@ -39,6 +40,8 @@ enum What {
     Hypervisor,
     /// Our store and Debian's xenstored, over their sockets on this host.
     Store,
+    /// Requests to a guest's disk through our block back end and the kernel's, in instructions; clones that start together.
+    Block,
     /// Volumes small and large; images in and out beside `qemu-img convert`.
     Volumes,
 }
@@ -50,6 +53,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.what == What::Volumes {
         return volumes::run();
+    }
+    if args.what == What::Block {
+        return block::run(&args.options, args.only);
     }
     setup::run()?;
     let packages = Packages::fetch()?;

@@ -2,7 +2,7 @@
 
 mod alone;
 mod boots;
-mod devices;
+pub mod devices;
 mod gates;
 mod host;
 mod interactive;

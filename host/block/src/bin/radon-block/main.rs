@@ -3,6 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use radon_block::device::Settings;
+use radon_block::load::Load;
 use radon_block::server::Server;
 use radon_block::share::Shares;
 use radon_domain::xenstore::Xenstore;
@@ -44,6 +45,22 @@ enum Command {
     },
     /// What has been done for each connected disk
     List,
+    /// Put a load on a block device, in a guest, and print how many nanoseconds it took. With --write, what it holds is lost
+    Load {
+        device: PathBuf,
+        /// Bytes of a request: whole pages
+        #[arg(long, default_value_t = 4096)]
+        bytes: u32,
+        /// Requests at a time
+        #[arg(long, default_value_t = 1)]
+        depth: u32,
+        /// Requests in all
+        #[arg(long, default_value_t = 1000)]
+        requests: u32,
+        /// Write instead of read
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 struct Log;
@@ -73,6 +90,10 @@ fn main() -> ExitCode {
             serve(Settings { folder: arguments.folder, rings, ring_order, buffer, shares })
         }
         Command::List => list(&arguments.folder),
+        Command::Load { device, bytes, depth, requests, write } => {
+            let took = Load { bytes, depth, requests, write }.run(&device);
+            took.map(|took| println!("{}", took.as_nanos())).map_err(|e| format!("{}: {e}", device.display()))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
