@@ -57,7 +57,7 @@ check second-guest-refused sh -c "$VM create --kernel $GUEST/minimal --memory 16
 check list sh -c "$B list | grep -q -- '-51728 .*discards=[1-9]'"
 shared=$($B list | sed -n 's/.*-51712 .*bytes-read=\([0-9]*\) bytes-shared=\([0-9]*\).*/\1 \2/p')
 expect clone-is-read-through-the-cache "read and shared: $shared" [ $((${shared#* } + 0)) -gt 0 ]
-check shutdown $VM shutdown deb
+check destroy-deb $VM destroy deb
 after=$(sha256sum < /data/sr/volumes/$(radon-volume --json show base | sed 's/.*"id":"\([^"]*\)".*/\1/').raw)
 expect base-untouched "checksum differs" [ "$before" = "$after" ]
 expect no-trace "$(traces | tr '\n' ' ')" traceless

@@ -125,7 +125,7 @@ impl Options {
             let program = program::build("radon-console", "radon-consoled")?;
             extra.push(("usr/local/sbin/radon-consoled".to_owned(), std::fs::read(program)?));
         }
-        if scenario.split(',').any(|s| s.starts_with("own-block")) {
+        if scenario.split(',').any(|s| s.starts_with("own-block") && s != "own-block-after") {
             for name in ["radon-domain", "radon-block", "radon-volume"] {
                 extra.push((format!("usr/local/sbin/{name}"), std::fs::read(program::build(name, name)?)?));
             }
