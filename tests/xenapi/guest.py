@@ -1,4 +1,4 @@
-"""VMs on a hypervisor, as clients see them: `guest.py HTTPS HTTP PASSWORD DISK`, a `radond` in dom0 behind two ports of this machine."""
+"""VMs on a hypervisor, as clients see them: `guest.py HTTPS HTTP PASSWORD DISK RADON`, a `radond` in dom0 behind two ports of this machine."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ import time
 
 import XenAPI
 from common import MIB, Events, expect, vbd_record, vdi_record, vm_record, wait_task
+from consoles import consoles
 from daemon import Noted, quoted, send
 
 LIMIT = 200
@@ -57,7 +58,7 @@ def disk_holds_data(path):
 
 
 def main():
-    https, http, password, disk = sys.argv[1:]
+    https, http, password, disk, program = sys.argv[1:]
     session = Noted(f"https://127.0.0.1:{https}/", ignore_ssl=True)
     session.xenapi.login_with_password("root", password, "2.21", "test")
     x = session.xenapi
@@ -110,13 +111,16 @@ def main():
         disk_holds_data(image.name)
     passed("what-the-guest-wrote-is-in-the-volume")
 
-    x.VM.set_PV_args(vm, "console=hvc0 quiet radon.do=idle")
+    assert x.VM.get_consoles(vm) == []
+    x.VM.set_PV_args(vm, "console=hvc0 quiet radon.do=shell")
     run(session, x.Async.VM.start, vm, False, False)
     x.VM.pause(vm)
     assert x.VM.get_power_state(vm) == "Paused"
     x.VM.unpause(vm)
     assert x.VM.get_power_state(vm) == "Running"
     passed("paused-and-unpaused")
+    console = consoles(session, vm, https, program, password)
+    passed("consoles")
     ask(session, x.Async.VM.suspend, vm)
     record = x.VM.get_record(vm)
     assert record["power_state"] == "Suspended" and record["domid"] == "-1" and "resume" in record["allowed_operations"]

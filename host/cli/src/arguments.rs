@@ -67,6 +67,13 @@ pub enum Command {
     /// Long work
     #[command(subcommand)]
     Task(Task),
+    /// A VM's text console: what it said, then what it says; Ctrl-] leaves
+    Console {
+        vm: String,
+        /// Print what it said, and leave
+        #[arg(long)]
+        history: bool,
+    },
     /// Any message of XenAPI; arguments are JSON, or text where that is no JSON
     Call {
         /// Such as VM.get_all

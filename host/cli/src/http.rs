@@ -34,7 +34,8 @@ impl Server {
         }
     }
 
-    fn connect(&self) -> Result<StreamOwned<ClientConnection, TcpStream>, Failed> {
+    /// A connection to the host, greeted.
+    pub fn connect(&self) -> Result<StreamOwned<ClientConnection, TcpStream>, Failed> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let pin = Arc::new(Pin::new(self.fingerprint, provider.clone()));
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// The SDK's version: the tests are to mean the same tomorrow.
 const SDK: &str = "XenAPI==26.21.1";
+/// The client of WebSockets that is none of ours.
+const WEBSOCKETS: &str = "websockets==15.0.1";
 /// How long the clients may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -29,13 +31,13 @@ pub fn machine(report: &mut Report, options: &Options) {
 /// Python with the SDK, in a folder of its own below the target directory.
 fn python() -> Result<PathBuf> {
     let venv = paths::cache().join("xenapi-sdk");
-    let (python, done) = (venv.join("bin/python"), venv.join(SDK));
+    let (python, done) = (venv.join("bin/python"), venv.join(format!("{SDK} {WEBSOCKETS}")));
     if done.exists() && python.exists() {
         return Ok(python);
     }
     let _ = fs::remove_dir_all(&venv);
     shell::quiet(shell::command("python3").args(["-m", "venv"]).arg(&venv))?;
-    shell::quiet(Command::new(venv.join("bin/pip")).args(["install", "--quiet", SDK]))
+    shell::quiet(Command::new(venv.join("bin/pip")).args(["install", "--quiet", SDK, WEBSOCKETS]))
         .context("the SDK cannot be installed from PyPI (is the network up?)")?;
     File::create(&done)?;
     Ok(python)
@@ -123,6 +125,8 @@ fn vms(options: &Options) -> Result<()> {
     let packages = Packages::with_kernel(options.kernel)?;
     let guest = guest::disk(&packages)?;
     let program = program::build("radon-daemon", "radond")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    shell::loud(cargo.current_dir(paths::root()).args(["build", "--quiet", "-p", "radon-cli"]))?;
     let options =
         Options { cpus: 2, dom0_cpus: Some(1), dom0_args: "swiotlb=force".into(), ..options.clone() };
     let extra = [("usr/local/sbin/radond".to_owned(), fs::read(program)?)];
@@ -184,7 +188,7 @@ impl Clients {
         let out = File::create(&said)?;
         let mut command = Command::new(python);
         command.env("PYTHONDONTWRITEBYTECODE", "1").arg(paths::root().join("tests/xenapi/guest.py"));
-        command.args(arguments).arg(disk).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        command.args(arguments).arg(disk).arg(paths::target().join("debug/radon")).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         Ok(Self { process: command.spawn().context("cannot start the clients")?, said })
     }
 

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod console;
 mod network;
 mod other;
 mod template;
@@ -26,6 +27,7 @@ pub fn run(arguments: &Arguments, command: &Command) -> Done {
         Command::Network(command) => network::run(&client, json, command),
         Command::Sr(command) => other::sr(&client, json, command),
         Command::Task(command) => other::task(&client, json, command),
+        Command::Console { vm, history } => console::run(&client, vm, *history),
         Command::Call { message, arguments } => call(&client, message, arguments),
         Command::Template(_) | Command::Login | Command::Completions { .. } | Command::Man { .. } => {
             Err("no command of a session".into())
