@@ -30,6 +30,37 @@ class Cli:
         return done.stderr
 
 
+def xl_file(radon, folder):
+    """A VM of a file that xl takes, but for the disk: a volume."""
+    path = os.path.join(folder, "web.cfg")
+    number = "01234567-89ab-cdef-0123-456789abcdef"
+    lines = ["# made for xl", "type = 'pvh'", "name = 'from-file'", f"uuid = '{number}'", "kernel = 'vmlinuz'", "root = '/dev/xvdb'",
+             "extra = 'console=hvc0'", "memory = 256", "maxmem = 512", "vcpus = 2", "disk = [ 'copy,raw,xvdb,r' ]",
+             "vif = [ 'bridge=br-lan,mac=00:16:3e:01:02:03' ]", "on_crash = 'preserve'"]
+
+    def write(*more):
+        with open(path, "w") as file:
+            file.write("\n".join([*lines, *more]) + "\n")
+
+    write()
+    assert radon("vm", "create", "-f", path).strip() == number
+    shown = radon.json("vm", "show", "from-file")
+    assert shown["PV_args"] == "root=/dev/xvdb console=hvc0" and shown["actions_after_crash"] == "preserve"
+    assert (shown["memory_dynamic_max"], shown["memory_static_max"], shown["VCPUs_max"]) == (256 << 20, 512 << 20, 2)
+    vbd = json.loads(radon("call", "VBD.get_record", shown["VBDs"][0]))
+    assert (vbd["device"], vbd["mode"]) == ("xvdb", "RO")
+    assert json.loads(radon("call", "VIF.get_MAC", shown["VIFs"][0])) == "00:16:3e:01:02:03"
+    radon.fails("of this uuid already", "vm", "create", "--file", path)
+    lines[3] = ""
+    for more, why in [("vnc = 1", "line 14: vnc is not served"), ("colour = 'red'", "line 14: colour is no setting"),
+                      ("disk = ['none,raw,xvda']", "radon volume import"), ("vif = ['bridge=none']", "there is no network")]:
+        write(more)
+        radon.fails(why, "vm", "create", "-f", path)
+    assert [r["name_label"] for r in radon.json("vm", "list")] == ["from-file", "web"]
+    assert radon.run("vm", "create", "-f", path, "name").returncode == 2
+    radon("vm", "delete", "from-file")
+
+
 def cli(daemon, program, sr):
     """A life of volumes and VMs, by names; what is not trusted is not talked to."""
     folder = os.path.join(daemon.folder, "cli")
@@ -70,6 +101,7 @@ def cli(daemon, program, sr):
     radon("network", "delete", "nat")
     radon("network", "create", "lan", "--bridge", "br-lan")
     radon("vm", "create", "web", "--kernel", "vmlinuz", "--memory", "128", "--volume", "disk", "--network", "lan")
+    xl_file(radon, folder)
     radon.fails("there is no volume nothing", "vm", "create", "bad", "--kernel", "vmlinuz", "--volume", "nothing")
     assert [r["name_label"] for r in radon.json("vm", "list")] == ["web"]
     assert "dom0" in radon.fails("INTERNAL_ERROR", "vm", "start", "web")

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import pty
 import select
@@ -104,6 +105,17 @@ def command_line(https, program, password, name):
         one.leaves()
         said = subprocess.run([program, *options, "console", "--history", name], env=environment, capture_output=True, timeout=LIMIT, check=True)
         assert b"GUEST userspace" in said.stdout and b"\nafter12" in said.stdout, said.stdout[-300:]
+        said = subprocess.run([program, *options, "--json", "top", "--interval", "1"], env=environment, capture_output=True, timeout=LIMIT, check=True)
+        usage = json.loads(said.stdout)
+        guest = next(v for v in usage["vms"] if v["name"] == name)
+        assert guest["memory"] > 100 << 20 and guest["vcpus"] == 1 and usage["host"]["memory"] > usage["host"]["memory_free"] > 0, usage
+        assert 0 < usage["host"]["cpu_percent"] <= 100 * usage["host"]["cpus"] * 1.2, usage
+        top = Terminal([program, *options, "top", "--interval", "1"], environment)
+        top.sees(name.encode())
+        top.types(b"m")
+        top.sees(b"\x1b[H")
+        top.types(b"q")
+        assert top.process.wait(LIMIT) == 0
         refused = subprocess.run([program, *options, "console", "nobody"], env=environment, capture_output=True, text=True)
         assert refused.returncode == 1 and "there is no VM nobody" in refused.stderr
 

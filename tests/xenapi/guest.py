@@ -153,6 +153,7 @@ def main():
     first = x.VM.get_domid(vm)
     x.VM.hard_reboot(vm)
     assert x.VM.get_domid(vm) != first and x.VM.get_power_state(vm) == "Running"
+    assert x.VM.get_consoles(vm) == [console]
     passed("hard-reboot")
     x.VM.set_VCPUs_number_live(vm, "2")
     until("two vCPUs", lambda: x.VM_metrics.get_VCPUs_number(x.VM.get_metrics(vm)) == "2")

@@ -74,6 +74,15 @@ pub enum Command {
         #[arg(long)]
         history: bool,
     },
+    /// What the host and its VMs are using, live; q leaves, c m d n set the order
+    Top {
+        /// Seconds from one look to the next
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+        interval: u64,
+        /// Print one look, and leave (always so with --json)
+        #[arg(long)]
+        once: bool,
+    },
     /// Any message of XenAPI; arguments are JSON, or text where that is no JSON
     Call {
         /// Such as VM.get_all
@@ -182,10 +191,14 @@ pub enum Vm {
 
 #[derive(Args)]
 pub struct Create {
-    pub name: String,
+    #[arg(required_unless_present = "file")]
+    pub name: Option<String>,
+    /// As a configuration file of xl's says (xl.cfg(5)); disks name volumes, bridges name networks
+    #[arg(short, long, conflicts_with_all = ["name", "kernel", "initrd", "cmdline", "memory", "vcpus", "volumes", "networks"])]
+    pub file: Option<PathBuf>,
     /// Kernel, in the host's folder for them
-    #[arg(long)]
-    pub kernel: String,
+    #[arg(long, required_unless_present = "file")]
+    pub kernel: Option<String>,
     /// RAM disk, in the same folder
     #[arg(long, default_value = "")]
     pub initrd: String,

@@ -10,6 +10,7 @@ mod names;
 mod pin;
 mod show;
 mod task;
+mod terminal;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};

@@ -11,6 +11,7 @@ use radon_api::{ApiError, Result, Value};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct App {
     pub storage: Storage,
     /// The layer of domains.
     pub domains: Arc<dyn Domains>,
+    /// When the daemon began: a clock that never goes back.
+    pub started: Instant,
     /// This host's reference.
     pub host: String,
     busy: Mutex<HashMap<String, &'static str>>,
@@ -78,6 +81,7 @@ impl App {
             tasks: Tasks::default(),
             storage: Storage::default(),
             domains,
+            started: Instant::now(),
             host,
             busy: Mutex::default(),
         });

@@ -13,10 +13,37 @@ use radon_domain::record::Vm;
 use radon_domain::task::Control;
 use radon_domain::uuid::Uuid;
 use radon_domain::xenstore::Xenstore;
+use radon_linux::usage::Io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// What is used, now and since each domain began.
+pub struct Usage {
+    /// Bytes of the machine's memory.
+    pub memory_total: u64,
+    /// Of these, free.
+    pub memory_free: u64,
+    /// Domains, dom0 among them.
+    pub domains: Vec<DomainUsage>,
+}
+
+/// One domain's.
+pub struct DomainUsage {
+    /// Its number.
+    pub domid: u16,
+    /// The VM's.
+    pub vm: Uuid,
+    /// vCPUs that are online.
+    pub vcpus: u32,
+    /// Processor time, ns.
+    pub cpu_ns: u64,
+    /// Bytes that it has.
+    pub memory: u64,
+    /// Disks and network.
+    pub io: Io,
+}
 
 /// What is done with domains. A VM is named by its number.
 pub trait Domains: Send + Sync {
@@ -56,6 +83,8 @@ pub trait Domains: Send + Sync {
     fn vms(&self) -> Result<Vec<Vm>>;
     /// What a running guest uses and tells.
     fn metrics(&self, vm: Uuid) -> Result<Metrics>;
+    /// What the machine and each domain have used.
+    fn usage(&self) -> Result<Usage>;
     /// Bytes for new domains.
     fn free_memory(&self) -> Result<u64>;
     /// Waits for guests that end by themselves, does what is to follow, and tells, every now and then also without that; returns
@@ -188,6 +217,27 @@ impl Domains for Xen {
 
     fn metrics(&self, vm: Uuid) -> Result<Metrics> {
         self.with(vm, |manager, name| manager.metrics(name))
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        let manager = self.manager()?;
+        let memory = manager.xen().machine_memory().xen("tell the machine's memory")?;
+        let io = radon_linux::usage::all();
+        let all = manager.xen().all_domains().xen("list domains")?.into_iter().filter(|d| !d.dying);
+        let domains = all.map(|d| DomainUsage {
+            domid: d.domid,
+            vm: Uuid::from_bytes(d.handle),
+            vcpus: d.online_vcpus,
+            cpu_ns: d.cpu_time_ns,
+            memory: d.pages.saturating_mul(4096),
+            io: io.get(&d.domid).copied().unwrap_or_default(),
+        });
+        let bytes = |pages: u64| pages.saturating_mul(4096);
+        Ok(Usage {
+            memory_total: bytes(memory.total),
+            memory_free: bytes(memory.free),
+            domains: domains.collect(),
+        })
     }
 
     fn free_memory(&self) -> Result<u64> {

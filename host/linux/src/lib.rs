@@ -8,6 +8,7 @@
 //! | [`fiemap`] | `FS_IOC_FIEMAP` | where a file's bytes lie |
 //! | [`reflink`] | `FICLONERANGE`, `BLKDISCARD` | shared blocks; blocks that nobody needs |
 //! | [`link`] | netlink | network interfaces and their bridges |
+//! | [`usage`] | sysfs | what guests have read, written, sent and received |
 
 pub mod block;
 pub mod fiemap;
@@ -15,3 +16,4 @@ pub mod link;
 pub mod loopdev;
 pub mod reflink;
 pub mod uring;
+pub mod usage;

@@ -22,6 +22,7 @@ pub mod store;
 pub mod symbols;
 pub mod vapic;
 pub mod walk;
+pub mod xlcfg;
 
 #[path = "../../../hypervisor/core/tests/random/mod.rs"]
 mod random;
@@ -64,5 +65,6 @@ pub const TARGETS: &[Target] = &[
     ("metadata", network::http),
     ("console_ring", console::ring),
     ("console_file", console::file),
+    ("xlcfg", xlcfg::run),
     ("saved_vm", saved::run),
 ];

@@ -1,9 +1,9 @@
 //! `radon console`: a VM's text console on this terminal.
 
 use crate::client::Client;
+use crate::terminal::Terminal;
 use crate::{Done, Failed, names};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ pub fn run(client: &Client, vm: &str, history: bool) -> Done {
     }
     let mut socket = open(client, &path)?;
     let terminal = Terminal::make_raw()?;
-    if terminal.0.is_some() {
+    if terminal.is_raw() {
         eprint!("Ctrl-] leaves.\r\n");
     }
     let result = exchange(&mut socket);
@@ -53,31 +53,6 @@ fn open(client: &Client, path: &str) -> Result<Socket, Failed> {
             Err(format!("the host answers {}: {}", response.status(), why.trim()).into())
         }
         Err(error) => Err(error.to_string().into()),
-    }
-}
-
-/// The terminal as it was, again.
-struct Terminal(Option<Termios>);
-
-impl Terminal {
-    fn make_raw() -> Result<Self, Failed> {
-        let input = io::stdin();
-        if !isatty(&input) {
-            return Ok(Self(None));
-        }
-        let before = tcgetattr(&input)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(&input, OptionalActions::Now, &raw)?;
-        Ok(Self(Some(before)))
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
-        }
     }
 }
 

@@ -4,8 +4,10 @@ mod console;
 mod network;
 mod other;
 mod template;
+mod top;
 mod vm;
 mod volume;
+mod xl;
 
 use crate::arguments::{Arguments, Command};
 use crate::client::Client;
@@ -28,6 +30,7 @@ pub fn run(arguments: &Arguments, command: &Command) -> Done {
         Command::Sr(command) => other::sr(&client, json, command),
         Command::Task(command) => other::task(&client, json, command),
         Command::Console { vm, history } => console::run(&client, vm, *history),
+        Command::Top { interval, once } => top::run(&client, json, *interval, *once),
         Command::Call { message, arguments } => call(&client, message, arguments),
         Command::Template(_) | Command::Login | Command::Completions { .. } | Command::Man { .. } => {
             Err("no command of a session".into())

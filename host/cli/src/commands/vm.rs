@@ -18,6 +18,9 @@ pub fn run(client: &Client, json: bool, command: &Vm) -> Done {
     match command {
         Vm::List { templates } => show_list(client, json, *templates),
         Vm::Show { vm: name } => record(json, &client.call("VM.get_record", &[json!(vm(name)?)])?),
+        Vm::Create(Create { file: Some(path), template, .. }) => {
+            super::xl::create(client, json, path, *template)
+        }
         Vm::Create(create) => new(client, json, create),
         Vm::Clone { vm: name, name: new, told } => {
             let told = config(told)?;
@@ -75,7 +78,7 @@ fn new(client: &Client, json: bool, create: &Create) -> Done {
     let told: serde_json::Map<String, Value> =
         config(&create.told)?.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
     let record = json!({
-        "name_label": create.name, "PV_kernel": create.kernel, "PV_ramdisk": create.initrd, "PV_args": create.cmdline,
+        "name_label": create.name.as_deref().unwrap_or_default(), "PV_kernel": create.kernel.as_deref().unwrap_or_default(), "PV_ramdisk": create.initrd, "PV_args": create.cmdline,
         "memory_static_max": memory, "memory_dynamic_max": memory, "memory_dynamic_min": memory, "memory_static_min": 0,
         "VCPUs_max": create.vcpus, "VCPUs_at_startup": create.vcpus, "is_a_template": create.template,
         "other_config": told,

@@ -5,6 +5,7 @@ use crate::app::fields;
 use crate::database::{Change, Row};
 use crate::dispatch::{Args, Context, Handler};
 use radon_api::{ApiError, NULL, Result, Time, Value};
+use radon_domain::uuid::Uuid;
 
 pub use super::vm_sync::follow;
 
@@ -112,8 +113,17 @@ fn check_vcpus(row: &Row) -> Result<()> {
 }
 
 fn create(context: &Context, args: &Args) -> Result<Value> {
-    let row = Change::construct("VM", args.value("args")?)?;
-    let made = context.app.database.change(|c| insert(c, row))?;
+    let record = args.value("args")?;
+    let row = Change::construct("VM", record)?;
+    let wanted = record.get("uuid").and_then(Value::text).and_then(|t| t.parse::<Uuid>().ok());
+    let made = context.app.database.change(|c| {
+        let mut row = row.clone();
+        // A number that nobody has is kept; a record that was copied from another VM gets one of its own.
+        if let Some(uuid) = wanted.map(|u| u.to_string()).filter(|u| c.before().by_uuid("VM", u).is_none()) {
+            row.insert("uuid".into(), Value::from(uuid));
+        }
+        insert(c, row)
+    })?;
     Ok(Value::from(made))
 }
 

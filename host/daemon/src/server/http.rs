@@ -1,6 +1,6 @@
 //! Requests by path and method.
 
-use super::{console, transfer};
+use super::{console, transfer, usage};
 use crate::app::App;
 use crate::dispatch;
 use http_body_util::combinators::BoxBody;
@@ -50,6 +50,8 @@ pub(super) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
         ("/import_raw_vdi", &Method::PUT) => transfer::import(app, request).await,
         ("/import_raw_vdi", _) => wrong_method("PUT"),
         ("/export_raw_vdi", &Method::GET) => transfer::export(app, request).await,
+        ("/usage", &Method::GET) => usage::answer(app, request).await,
+        ("/usage", _) => wrong_method("GET"),
         ("/console", _) => console::answer(app, request).await,
         ("/export_raw_vdi", _) => wrong_method("GET"),
         _ => plain(StatusCode::NOT_FOUND, "XenAPI is at /RPC2 and /jsonrpc"),

@@ -4,6 +4,7 @@ mod console;
 mod http;
 mod tls;
 mod transfer;
+mod usage;
 
 pub use tls::{Identity, identity};
 
