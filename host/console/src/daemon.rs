@@ -33,6 +33,8 @@ pub struct Settings {
     pub histories: PathBuf,
     /// Bytes of each.
     pub most: usize,
+    /// This boot of the host ([`crate::record::boot`]).
+    pub boot: u32,
     /// Folder of guests' logs, if they are kept.
     pub logs: Option<PathBuf>,
 }
@@ -228,10 +230,7 @@ impl<M: Machine> Daemon<M> {
 
     fn begin(&mut self, found: &Found) {
         let settings = &self.settings;
-        let vm = self
-            .vms
-            .entry(found.vm)
-            .or_insert_with(|| Vm::open(&settings.histories, found.vm, settings.most));
+        let vm = self.vms.entry(found.vm).or_insert_with(|| Vm::open(settings, found.vm));
         match Life::open(&self.machine, found.clone(), vm, settings.logs.as_deref()) {
             Ok(mut life) => {
                 log::info!("domain {} ({}): its console is served", found.domid, found.name);
@@ -370,8 +369,7 @@ impl<M: Machine> Daemon<M> {
             Request::Attach(who) | Request::History(who) => {
                 let uuid = self.vm_of(&who)?;
                 let settings = &self.settings;
-                let open = || Vm::open(&settings.histories, uuid, settings.most);
-                let vm = self.vms.entry(uuid).or_insert_with(open);
+                let vm = self.vms.entry(uuid).or_insert_with(|| Vm::open(settings, uuid));
                 let Some(viewer) = self.viewers.get_mut(&id) else { return Ok(()) };
                 let place = vm.history.beginning();
                 if attach {

@@ -1,7 +1,7 @@
 //! A VM's history on disk: named by the VM's UUID, appended to, and rewritten when it has grown to twice what is kept.
 
 use crate::history::History;
-use crate::record::{self, HEAD};
+use crate::record::{self, HEAD, Source};
 use crate::ring::{Chunk, OUT};
 use radon_domain::uuid::Uuid;
 use std::fs::{self, File, OpenOptions};
@@ -17,7 +17,7 @@ pub const MOST_FILES: usize = 2000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
     /// The domain.
-    pub domid: u16,
+    pub source: Source,
     /// Index in its ring behind the last byte that is kept.
     pub end: u32,
 }
@@ -52,14 +52,14 @@ impl HistoryFile {
         for record in record::decode_all(&bytes) {
             length += (HEAD + record.chunk.bytes.len()) as u64;
             history.push(&record.chunk.bytes);
-            reached = Some(Reached { domid: record.domid, end: record.chunk.end() });
+            reached = Some(Reached { source: record.source, end: record.chunk.end() });
         }
         (Self { path, file: None, length, most, told: false }, history, reached)
     }
 
     /// Keeps what has come from a domain's ring; `history` has it already.
-    pub fn append(&mut self, domid: u16, chunk: &Chunk, history: &History) {
-        let result = self.try_append(domid, chunk, history);
+    pub fn append(&mut self, source: Source, chunk: &Chunk, history: &History) {
+        let result = self.try_append(source, chunk, history);
         if let Err(error) = result {
             // Perhaps the next one can be written again, from a file that ends with a whole record.
             self.file = None;
@@ -73,10 +73,10 @@ impl HistoryFile {
         }
     }
 
-    fn try_append(&mut self, domid: u16, chunk: &Chunk, history: &History) -> io::Result<()> {
-        let bytes = record::encode(domid, chunk);
+    fn try_append(&mut self, source: Source, chunk: &Chunk, history: &History) -> io::Result<()> {
+        let bytes = record::encode(source, chunk);
         if self.length + bytes.len() as u64 > self.most as u64 * 2 {
-            return self.rewrite(domid, chunk, history);
+            return self.rewrite(source, chunk, history);
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -93,14 +93,14 @@ impl HistoryFile {
     }
 
     /// A new file of what is kept. The last record is the ring's own, so that its index stays known.
-    fn rewrite(&mut self, domid: u16, last: &Chunk, history: &History) -> io::Result<()> {
+    fn rewrite(&mut self, source: Source, last: &Chunk, history: &History) -> io::Result<()> {
         let all = history.to_vec();
         let older = all.get(..all.len().saturating_sub(last.bytes.len())).unwrap_or_default();
         let mut bytes = Vec::with_capacity(all.len() + all.len() / 64);
         for piece in older.chunks(OUT as usize) {
-            bytes.extend(record::encode(domid, &Chunk { start: last.start, bytes: piece.to_vec() }));
+            bytes.extend(record::encode(source, &Chunk { start: last.start, bytes: piece.to_vec() }));
         }
-        bytes.extend(record::encode(domid, last));
+        bytes.extend(record::encode(source, last));
         let new = self.path.with_extension("new");
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&bytes)?;
@@ -142,15 +142,20 @@ pub fn prune(folder: &Path, most: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const BOOT: u32 = 5;
     const VM: Uuid = Uuid::from_bytes([7; 16]);
 
     fn chunk(start: u32, text: &[u8]) -> Chunk {
         Chunk { start, bytes: text.to_vec() }
     }
 
+    fn at(domid: u16, end: u32) -> Option<Reached> {
+        Some(Reached { source: Source { domid, boot: BOOT }, end })
+    }
+
     fn add(file: &mut HistoryFile, history: &mut History, domid: u16, chunk: &Chunk) {
         history.push(&chunk.bytes);
-        file.append(domid, chunk, history);
+        file.append(Source { domid, boot: BOOT }, chunk, history);
     }
 
     #[test]
@@ -164,16 +169,10 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, [&whole[..], b"RCON\x09\x00half"].concat()).unwrap();
         let (mut file, mut history, reached) = HistoryFile::open(folder.path(), VM, 1000);
-        assert_eq!(
-            (history.to_vec().as_slice(), reached),
-            (&b"one two "[..], Some(Reached { domid: 3, end: 13 }))
-        );
+        assert_eq!((history.to_vec().as_slice(), reached), (&b"one two "[..], at(3, 13)));
         add(&mut file, &mut history, 4, &chunk(0, b"three"));
         let (_, history, reached) = HistoryFile::open(folder.path(), VM, 1000);
-        assert_eq!(
-            (history.to_vec().as_slice(), reached),
-            (&b"one two three"[..], Some(Reached { domid: 4, end: 5 }))
-        );
+        assert_eq!((history.to_vec().as_slice(), reached), (&b"one two three"[..], at(4, 5)));
     }
 
     #[test]
@@ -185,7 +184,7 @@ mod tests {
             assert!(fs::metadata(folder.path().join(VM.to_string())).unwrap().len() <= 10_000);
             let (_, read, reached) = HistoryFile::open(folder.path(), VM, 5000);
             assert_eq!(read.to_vec(), history.to_vec());
-            assert_eq!(reached, Some(Reached { domid: 1, end: (n + 1) * 10 }));
+            assert_eq!(reached, at(1, (n + 1) * 10));
         }
         assert!(history.to_vec().ends_with(b"line 2999\n"));
     }

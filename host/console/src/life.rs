@@ -1,5 +1,6 @@
 //! One domain's console while it is served: its ring, its terminal, its log; and the VM's history, which outlives it.
 
+use crate::daemon::Settings;
 use crate::discovery::{Found, Terminal};
 use crate::file::{HistoryFile, Reached};
 use crate::history::History;
@@ -8,6 +9,7 @@ use crate::machine::Machine;
 use crate::mailbox::Post;
 use crate::pace::Pace;
 use crate::pty::Pty;
+use crate::record::Source;
 use crate::ring::Ring;
 use radon_domain::uuid::Uuid;
 use radon_xen::evtchn::Port;
@@ -23,13 +25,18 @@ pub struct Vm {
     pub history: History,
     file: HistoryFile,
     reached: Option<Reached>,
+    boot: u32,
 }
 
 impl Vm {
     /// As it is on disk.
-    pub fn open(folder: &Path, vm: Uuid, most: usize) -> Self {
-        let (file, history, reached) = HistoryFile::open(folder, vm, most);
-        Self { history, file, reached }
+    pub fn open(settings: &Settings, vm: Uuid) -> Self {
+        let (file, history, reached) = HistoryFile::open(&settings.histories, vm, settings.most);
+        Self { history, file, reached, boot: settings.boot }
+    }
+
+    fn source(&self, domid: u16) -> Source {
+        Source { domid, boot: self.boot }
     }
 }
 
@@ -60,7 +67,7 @@ impl<P: std::ops::Deref<Target = radon_xen::page::SharedPages>> Life<P> {
     ) -> io::Result<Self> {
         let ring = Ring::new(machine.map(found.domid, found.frame)?);
         let port = machine.bind(found.domid, found.port)?;
-        if let Some(reached) = vm.reached.filter(|r| r.domid == found.domid) {
+        if let Some(reached) = vm.reached.filter(|r| r.source == vm.source(found.domid)) {
             ring.catch_up(reached.end);
         }
         let mut life =
@@ -95,8 +102,9 @@ impl<P: std::ops::Deref<Target = radon_xen::page::SharedPages>> Life<P> {
     pub fn fetch<M: Machine<Page = P>>(&mut self, machine: &M, vm: &mut Vm) {
         let Some(chunk) = self.ring.peek() else { return };
         vm.history.push(&chunk.bytes);
-        vm.file.append(self.found.domid, &chunk, &vm.history);
-        vm.reached = Some(Reached { domid: self.found.domid, end: chunk.end() });
+        let source = vm.source(self.found.domid);
+        vm.file.append(source, &chunk, &vm.history);
+        vm.reached = Some(Reached { source, end: chunk.end() });
         if let Some(log) = &mut self.log
             && let Err(error) = log.write_all(&chunk.bytes)
         {

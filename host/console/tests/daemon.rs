@@ -63,6 +63,22 @@ fn a_killed_daemon_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_domain_of_the_same_number_after_a_restart_of_the_host_is_another_one() {
+    let (folder, machine) = (tempfile::tempdir().unwrap(), Fake::new());
+    let guest = machine.guest(1);
+    let served = Served::start(folder.path(), &machine, &[found(1, 7)]);
+    guest.say("before\n");
+    served.attach(7).sees("before\n");
+    drop(served);
+    let guest = machine.guest(1);
+    guest.say("afterwards\n");
+    let served = Served::in_boot(2, folder.path(), &machine, &[found(1, 7)]);
+    let mut view = served.attach(7);
+    view.sees("wards\n");
+    assert_eq!(view.text(), "before\nafterwards\n");
+}
+
+#[test]
 fn a_restarted_vm_keeps_its_history_and_its_viewers() {
     let (folder, machine) = (tempfile::tempdir().unwrap(), Fake::new());
     let first = machine.guest(1);

@@ -35,7 +35,7 @@ pub fn ring(mut data: &[u8]) {
 pub fn file(data: &[u8]) {
     let mut rest = data;
     while let Some((found, next)) = record::decode(rest) {
-        assert_eq!(record::encode(found.domid, &found.chunk), &rest[..rest.len() - next.len()]);
+        assert_eq!(record::encode(found.source, &found.chunk), &rest[..rest.len() - next.len()]);
         rest = next;
     }
     let _ = Request::parse(data);

@@ -194,6 +194,11 @@ pub fn found(domid: u16, vm: u8) -> Found {
 
 impl Served {
     pub fn start(folder: &Path, machine: &Arc<Fake>, consoles: &[Found]) -> Self {
+        Self::in_boot(1, folder, machine, consoles)
+    }
+
+    /// Of a host that was started so often.
+    pub fn in_boot(boot: u32, folder: &Path, machine: &Arc<Fake>, consoles: &[Found]) -> Self {
         let socket = folder.join("socket");
         let _ = std::fs::remove_file(&socket);
         let histories = folder.join("histories");
@@ -202,7 +207,7 @@ impl Served {
         let (hangup, _hangup) = UnixStream::pair().unwrap();
         let listener = UnixListener::bind(socket).unwrap();
         let ears = Ears { found: found_box, terminals: terminals_post, listener, hangup, hypervisor: None };
-        let settings = Settings { histories, most: 64 << 10, logs: Some(folder.to_owned()) };
+        let settings = Settings { histories, most: 64 << 10, boot, logs: Some(folder.to_owned()) };
         let mut daemon = Daemon::new(Opened(machine.clone()), settings, ears).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

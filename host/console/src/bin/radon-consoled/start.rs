@@ -49,6 +49,7 @@ pub fn run(options: &Options) -> Result<()> {
     let settings = Settings {
         histories: options.history_dir.clone(),
         most: options.history_size as usize,
+        boot: radon_console::record::boot(),
         logs: options.logs_guests().then(|| options.log_dir.clone()),
     };
     let mut daemon = Daemon::new(Xen::open(privcmd.clone())?, settings, ears)?;
