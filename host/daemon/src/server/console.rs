@@ -15,7 +15,7 @@ use crate::session;
 use futures_util::{SinkExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, UPGRADE};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use radon_api::{ApiError, Result, Role};
@@ -144,22 +144,25 @@ pub(super) async fn answer(app: Arc<App>, mut request: Request<Incoming>) -> Res
             return plain(StatusCode::SERVICE_UNAVAILABLE, why);
         }
     };
-    match upgrade {
-        Ok(Upgrade::WebSocket(accept)) => {
-            let upgraded = hyper::upgrade::on(&mut request);
-            spawn(app, order, upgraded, console, true);
-            switching(&accept)
-        }
-        Ok(Upgrade::Tunnel) => {
-            let upgraded = hyper::upgrade::on(&mut request);
-            spawn(app, order, upgraded, console, false);
-            Response::new(full(""))
-        }
-        Ok(Upgrade::None) | Err(_) => {
-            order.end(&app);
-            history(console).await
-        }
+    if matches!(upgrade, Ok(Upgrade::None) | Err(_)) {
+        order.end(&app);
+        return history(console).await;
     }
+    let Ok(place) = PLACES.try_acquire() else {
+        order.end(&app);
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "as many consoles are open as can be");
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let (response, messages) = match upgrade {
+        Ok(Upgrade::WebSocket(accept)) => (switching(&accept), true),
+        _ => (Response::new(full("")), false),
+    };
+    tokio::spawn(async move {
+        serve(&app, &order, upgraded, console, messages).await;
+        order.end(&app);
+        drop(place);
+    });
+    response
 }
 
 enum Upgrade {
@@ -212,25 +215,15 @@ async fn history(mut console: UnixStream) -> Response<Body> {
 }
 
 /// Serves the connection once it is what the client asked for, until one side goes or the session ends.
-fn spawn(
-    app: Arc<App>,
-    order: Order,
-    upgraded: hyper::upgrade::OnUpgrade,
-    console: UnixStream,
-    messages: bool,
-) {
-    tokio::spawn(async move {
-        let served = async {
-            let _place = PLACES.acquire().await;
-            let Ok(Ok(upgraded)) = tokio::time::timeout(ANSWER, upgraded).await else { return };
-            if messages { websocket(upgraded, console).await } else { tunnel(upgraded, console).await }
-        };
-        tokio::select! {
-            () = served => {}
-            () = ended(&app, &order.session) => {}
-        }
-        order.end(&app);
-    });
+async fn serve(app: &App, order: &Order, upgraded: OnUpgrade, console: UnixStream, messages: bool) {
+    let served = async {
+        let Ok(Ok(upgraded)) = tokio::time::timeout(ANSWER, upgraded).await else { return };
+        if messages { websocket(upgraded, console).await } else { tunnel(upgraded, console).await }
+    };
+    tokio::select! {
+        () = served => {}
+        () = ended(app, &order.session) => {}
+    }
 }
 
 /// Waits for the end of a session; what lasts as long as it does is no use of it.
