@@ -108,7 +108,8 @@ pub fn run(client: &Client, json: bool, interval: u64, once: bool) -> Done {
     let mut order = Order::Cpu;
     let mut now = before.clone();
     loop {
-        screen.draw(&table(&now.host, &rates(&before, &now, order), screen.columns(), screen.rows()))?;
+        let (columns, rows) = screen.size();
+        screen.draw(&table(&now.host, &rates(&before, &now, order), columns, rows))?;
         match key(interval)? {
             Some(b'q' | 0x03 | 0x1b) => return Ok(()),
             Some(key) => order = Order::of_key(key).unwrap_or(order),
@@ -225,12 +226,11 @@ impl Screen {
         Ok(Self)
     }
 
-    fn columns(&self) -> usize {
-        tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col).max(20))
-    }
-
-    fn rows(&self) -> usize {
-        tcgetwinsize(io::stdout()).map_or(24, |size| usize::from(size.ws_row).max(4))
+    /// Columns and rows; of a terminal that does not tell (0), the usual ones.
+    fn size(&self) -> (usize, usize) {
+        let size = tcgetwinsize(io::stdout()).ok();
+        let known = |number: u16, usual: usize| if number == 0 { usual } else { usize::from(number) };
+        size.map_or((80, 24), |size| (known(size.ws_col, 80), known(size.ws_row, 24)))
     }
 
     fn draw(&mut self, lines: &[String]) -> Done {
