@@ -188,7 +188,13 @@ impl Clients {
         let out = File::create(&said)?;
         let mut command = Command::new(python);
         command.env("PYTHONDONTWRITEBYTECODE", "1").arg(paths::root().join("tests/xenapi/guest.py"));
-        command.args(arguments).arg(disk).arg(paths::target().join("debug/radon")).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        command
+            .args(arguments)
+            .arg(disk)
+            .arg(paths::target().join("debug/radon"))
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out);
         Ok(Self { process: command.spawn().context("cannot start the clients")?, said })
     }
 
