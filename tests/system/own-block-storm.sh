@@ -2,16 +2,16 @@
 # limit: 600
 . /usr/lib/radon/lib.sh
 . /usr/lib/radon/domains-lib.sh
-modprobe -a virtio_pci virtio_blk crc32c_generic xfs
-waitfor 30 [ -b /dev/vda ]
+modprobe -a nvme crc32c_generic xfs
+waitfor 30 [ -b /dev/nvme0n1 ]
 mkdir -p /data
-mount -t xfs /dev/vda /data
+mount -t xfs /dev/nvme0n1 /data
 export RADON_REPOSITORY=/data/sr
 radon-volume init
 radon-volume import base $GUEST/disk.img
 file() { echo /data/sr/volumes/$(radon-volume --json show $1 | sed 's/.*"id":"\([^"]*\)".*/\1/').raw; }
 # Kilobytes read from the disk so far.
-read_kib() { awk '{print $3 / 2}' /sys/block/vda/stat; }
+read_kib() { awk '{print $3 / 2}' /sys/block/nvme0n1/stat; }
 storm() {
     local name=$1 before i
     shift

@@ -4,10 +4,10 @@
 . /usr/lib/radon/lib.sh
 . /usr/lib/radon/domains-lib.sh
 B=radon-block
-modprobe -a virtio_pci virtio_blk crc32c_generic xfs
-check data-disk waitfor 30 [ -b /dev/vda ]
+modprobe -a nvme crc32c_generic xfs
+check data-disk waitfor 30 [ -b /dev/nvme0n1 ]
 mkdir -p /data
-check mount-data mount -t xfs /dev/vda /data
+check mount-data mount -t xfs /dev/nvme0n1 /data
 
 serve() {
     $B serve >> /run/radon-block.log 2>&1 &

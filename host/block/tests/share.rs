@@ -130,3 +130,36 @@ fn clones_read_through_the_pin() {
     assert_eq!(read(&disk, 4096, 12288), [[7; 4096], [9; 4096], [7; 4096]].concat());
     assert_eq!(disk.counters.bytes_shared.load(Ordering::Relaxed), 8192);
 }
+
+/// Bytes read from the device below a folder.
+fn read_from_device(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata(path).unwrap().dev();
+    let number = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
+    let stat = std::fs::read_to_string(format!("/sys/dev/block/{}:{}/stat", number.0, number.1)).unwrap();
+    stat.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap() * 512
+}
+
+#[test]
+fn eight_clones_are_read_once() {
+    const BYTES: usize = 16 << 20;
+    let Some(dir) = folder() else { return };
+    let base = dir.path().join("base");
+    std::fs::write(&base, vec![7; BYTES]).unwrap();
+    let clones: Vec<PathBuf> = (0..8).map(|n| dir.path().join(n.to_string())).collect();
+    clones.iter().for_each(|path| clone(&base, path));
+    let reads = |shares: Option<Arc<Shares>>| {
+        let disks: Vec<Disk> =
+            clones.iter().map(|path| Disk::open(path, false, shares.as_ref()).unwrap()).collect();
+        let before = read_from_device(dir.path());
+        for disk in &disks {
+            for start in (0..BYTES).step_by(128 << 10) {
+                assert_eq!(read(disk, start, 128 << 10), vec![7; 128 << 10]);
+            }
+        }
+        read_from_device(dir.path()) - before
+    };
+    let (shared, alone) = (reads(Some(Arc::default())), reads(None));
+    println!("{shared} bytes read through the shared cache, {alone} without");
+    assert!(shared < 2 * BYTES as u64 && alone >= 8 * BYTES as u64, "{shared} and {alone}");
+}

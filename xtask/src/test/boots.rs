@@ -27,7 +27,7 @@ pub struct Boot {
     pub qemu: &'static [&'static str],
     /// With disks and a network card for dom0.
     pub devices: bool,
-    /// With an XFS on a disk (`/dev/vda` in dom0). The scenario ends with the plug being pulled; then this one runs in a second
+    /// With an XFS on a disk (`/dev/nvme0n1` in dom0). The scenario ends with the plug being pulled; then this one runs in a second
     /// machine, on the same disk.
     pub after: Option<&'static str>,
 }
