@@ -1,8 +1,11 @@
 """A case for each part of the API."""
 
 import base64
+import http.client
 import os
+import ssl
 import subprocess
+import tempfile
 import threading
 import xmlrpc.client
 
@@ -117,6 +120,11 @@ def storage(daemon, first, second):
     query = quoted(vdi=vdi, format="vhd")
     status, vhd = daemon.request("GET", f"/export_raw_vdi?{query}", None, {"Authorization": f"Basic {auth}"})
     assert status == 200 and vhd[:8] == b"conectix" and len(vhd) < 7 * MIB
+    query = quoted(session_id=root.handle, vdi=vdi, format="qcow2")
+    status, qcow2 = daemon.request("GET", f"/export_raw_vdi?{query}")
+    assert status == 200 and qcow2[:4] == b"QFI\xfb" and qemu_reads(qcow2, "qcow2") == image
+    assert qemu_reads(vhd, "vpc")[:len(data)] == data
+    cancelled_import(daemon, root, vdi, image)
     copy = x.VDI.create(vdi_record(sr, "from VHD", 10 * MIB))
     query = quoted(session_id=root.handle, vdi=copy, format="vhd", task_id=task)
     assert daemon.request("PUT", f"/import_raw_vdi?{query}", vhd)[0] == 200
@@ -186,6 +194,42 @@ def storage(daemon, first, second):
     assert os.listdir(second) == [], "a removed repository leaves its files"
     assert os.listdir(os.path.join(first, "volumes")) == []
     return sr
+
+
+def qemu_reads(image, kind):
+    """What `qemu-img` makes of an image."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, raw = os.path.join(folder, "image"), os.path.join(folder, "raw")
+        with open(source, "wb") as file:
+            file.write(image)
+        subprocess.run(["qemu-img", "convert", "-f", kind, "-O", "raw", source, raw], check=True)
+        with open(raw, "rb") as file:
+            return file.read()
+
+
+def cancelled_import(daemon, root, vdi, image):
+    """Somebody cancels an import's task when half of it has come: it ends, and the volume is what it was."""
+    x = root.xenapi
+    task = x.task.create("import", "to be cancelled")
+    query = quoted(session_id=root.handle, vdi=vdi, task_id=task)
+    connection = http.client.HTTPSConnection("127.0.0.1", daemon.https, context=ssl._create_unverified_context())
+    connection.putrequest("PUT", f"/import_raw_vdi?{query}")
+    connection.putheader("Content-Length", str(len(image)))
+    connection.endheaders()
+    connection.send(bytes(len(image) // 2))
+    while x.task.get_progress(task) == 0.0:
+        pass
+    expect("OTHER_OPERATION_IN_PROGRESS", x.VDI.destroy, vdi)
+    x.task.cancel(task)
+    try:
+        connection.send(bytes(len(image) - len(image) // 2))
+    except OSError:
+        pass  # It has answered already, and reads no more.
+    assert connection.getresponse().status == 500
+    connection.close()
+    assert wait_task(root, task, "cancelled")["error_info"][0] == "TASK_CANCELLED"
+    query = quoted(session_id=root.handle, vdi=vdi)
+    assert daemon.request("GET", f"/export_raw_vdi?{query}")[1] == image
 
 
 def networks(daemon):

@@ -57,6 +57,35 @@ def disk_holds_data(path):
     assert f"Size: {2 * MIB}" in out.stdout, out.stdout + out.stderr
 
 
+def at_once(session, what, call, vms):
+    """One message for all of these VMs at the same time, to the end of the last; its results."""
+    begun = time.time()
+    tasks = [call(vm) for vm in vms]
+    results = [value(wait_task(session, task, limit=LIMIT)["result"]) for task in tasks]
+    print(f"VERDICT pass twenty-at-once-{what} {time.time() - begun:.1f} s", flush=True)
+    return results
+
+
+def twenty(session, template):
+    """20 VMs, each with a disk and an interface, cloned, started, snapshotted and shut down at once."""
+    x = session.xenapi
+    x.VM.set_PV_args(template, "")
+    x.VM.set_PV_ramdisk(template, "")
+    x.VM.set_PV_kernel(template, "waiting")
+    x.VM.set_memory_limits(template, "0", str(16 * MIB), str(16 * MIB), str(16 * MIB))
+    vms = at_once(session, "cloned", lambda n: x.Async.VM.clone(template, f"twenty-{n}"), range(20))
+    for vm in vms:
+        x.VM.provision(vm)
+    at_once(session, "started", lambda vm: x.Async.VM.start(vm, False, False), vms)
+    assert all(x.VM.get_power_state(vm) == "Running" for vm in vms)
+    addresses = set(x.network.get_assigned_ips(x.VIF.get_network(x.VM.get_VIFs(vms[0])[0])).values())
+    assert len(addresses) == 20, addresses
+    snapshots = at_once(session, "snapshotted", lambda vm: x.Async.VM.snapshot(vm, "now"), vms)
+    at_once(session, "shut-down", lambda vm: x.Async.VM.hard_shutdown(vm), vms)
+    assert all(x.VM.get_power_state(vm) == "Halted" for vm in vms)
+    return vms + snapshots
+
+
 def main():
     https, http, password, disk, program = sys.argv[1:]
     session = Noted(f"https://127.0.0.1:{https}/", ignore_ssl=True)
@@ -75,7 +104,8 @@ def main():
         assert send(int(http), "PUT", f"/import_raw_vdi?{query}", file.read(), tls=False) == (200, b"done\n")
     passed("disk-imported")
 
-    network = x.network.create({"name_label": "guests", "bridge": "xenbr0", "managed": False})
+    subnet = {"radon:subnet": "10.8.0.0/24", "radon:outside": "nat"}
+    network = x.network.create({"name_label": "guests", "bridge": "", "other_config": subnet})
     arguments = "console=hvc0 quiet root=/dev/xvda radon.do="
     template = x.VM.create(vm_record(
         "template", PV_ramdisk="initrd", PV_args=arguments + "write,poweroff", is_a_template=True, memory_static_max=str(192 * MIB),
@@ -94,6 +124,12 @@ def main():
     vbd, vif = record["VBDs"][0], record["VIFs"][0]
     assert x.VBD.get_currently_attached(vbd) and x.VIF.get_currently_attached(vif)
     assert x.host.get_resident_VMs(host).count(vm) == 1
+    given = x.network.get_assigned_ips(network)
+    assert given == {vif: "10.8.0.10"} and x.VIF.get_ipv4_addresses(vif) == ["10.8.0.10"], given
+    for mode in ("disabled", "unlocked", "locked"):
+        x.VIF.set_locking_mode(vif, mode)
+    expect("OPERATION_NOT_ALLOWED", x.VIF.set_ipv4_allowed, vif, ["10.9.0.1"])
+    assert x.VIF.get_ipv4_allowed(vif) == []
     expect("VM_BAD_POWER_STATE", x.VM.start, vm, False, False)
     expect("VDI_IN_USE", x.VDI.destroy, x.VBD.get_VDI(vbd))
     expect("OPERATION_NOT_ALLOWED", x.VBD.destroy, vbd)
@@ -183,10 +219,26 @@ def main():
     until("guests that power off", lambda: all(x.VM.get_power_state(o) == "Halted" for o in others))
     passed("three-at-once-power-off-by-themselves")
 
+    rival = x.VM.clone(template, "rival")
+    x.VM.provision(rival)
+    for old in x.VM.get_VBDs(rival):
+        x.VBD.destroy(old)
+    x.VBD.create(vbd_record(rival, x.VBD.get_VDI(x.VM.get_VBDs(others[0])[0])))
+    tasks = [x.Async.VM.start(one, True, False) for one in (others[0], rival)]
+    ends = [wait_task(session, task, status=None, limit=LIMIT) for task in tasks]
+    assert sorted(end["status"] for end in ends) == ["failure", "success"], ends
+    assert [end["error_info"][0] for end in ends if end["status"] == "failure"] == ["VDI_IN_USE"], ends
+    x.VM.hard_shutdown((others[0], rival)[ends[1]["status"] == "success"])
+    x.VM.destroy(rival)
+    passed("two-vms-never-get-one-disk")
+
+    others += twenty(session, template)
+
     for other in [vm, template, snapshot, *others]:
         x.VM.destroy(other)
     for vdi in x.VDI.get_all():
         x.VDI.destroy(vdi)
+    x.network.destroy(network)
     x.SR.destroy(sr)
     # The first guest's start takes some pages for good: dom0's own for back ends.
     until("memory comes back", lambda: before - int(x.host.compute_free_memory(host)) < 4 * MIB, 30)

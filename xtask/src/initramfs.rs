@@ -132,7 +132,8 @@ fn overlay(packages: &Packages, disk: &Path, extra: &[(String, Vec<u8>)]) -> Res
     cpio.copy(&format!("{GUEST_DIR}/vmlinuz"), &packages.kernel(true)?)?;
     cpio.file(&format!("{GUEST_DIR}/initrd"), 0o644, &guest::initramfs(packages)?);
     cpio.copy(&format!("{GUEST_DIR}/disk.img"), disk)?;
-    cpio.file(&format!("{GUEST_DIR}/minimal"), 0o644, &minimal::elf());
+    cpio.file(&format!("{GUEST_DIR}/minimal"), 0o644, &minimal::ending());
+    cpio.file(&format!("{GUEST_DIR}/waiting"), 0o644, &minimal::waiting());
     for (path, data) in extra {
         cpio.file(path, 0o755, data);
     }

@@ -1,4 +1,4 @@
-//! The smallest guest there is: a PVH ELF image whose only instructions end it, for making and destroying many.
+//! The smallest guests there are: PVH ELF images whose only instructions end them, or wait for ever, for making and destroying many.
 
 /// Guest physical address of the image.
 const BASE: u32 = 0x10_0000;
@@ -8,10 +8,22 @@ const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 
 /// `cli; hlt`: a domain whose only vCPU halts with interrupts off has powered off.
-const CODE: [u8; 4] = [0xfa, 0xf4, 0xeb, 0xfc];
+const END: [u8; 4] = [0xfa, 0xf4, 0xeb, 0xfc];
+/// `sti; hlt` for ever: a vCPU that waits for an interrupt, though nothing is set up to send it one.
+const WAIT: [u8; 4] = [0xfb, 0xf4, 0xeb, 0xfd];
 
-/// The image's bytes: ELF header, two program headers, a note, the code.
-pub fn elf() -> Vec<u8> {
+/// The image of a guest that ends at once.
+pub fn ending() -> Vec<u8> {
+    elf(END)
+}
+
+/// The image of a guest that does nothing.
+pub fn waiting() -> Vec<u8> {
+    elf(WAIT)
+}
+
+/// An image's bytes: ELF header, two program headers, a note, the code.
+fn elf(code: [u8; 4]) -> Vec<u8> {
     const HEADERS: u32 = 64 + 2 * 56;
     const NOTE_LEN: u32 = 12 + 4 + 4;
     let entry = BASE + HEADERS + NOTE_LEN;
@@ -44,7 +56,7 @@ pub fn elf() -> Vec<u8> {
     }
     out.extend(*b"Xen\0");
     out.extend(entry.to_le_bytes());
-    out.extend(CODE);
+    out.extend(code);
     out
 }
 
@@ -54,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_note_points_at_the_code() {
-        let data = super::elf();
+        let data = super::ending();
         let file = ElfFile64::<object::Endianness>::parse(data.as_slice()).expect("valid ELF");
         let endian = file.endian();
         let header = file.elf_header();
@@ -65,7 +77,7 @@ mod tests {
         assert_eq!(note.name(), b"Xen");
         let entry = u32::from_le_bytes(note.desc().try_into().expect("four bytes"));
         let offset = (entry - super::BASE) as usize;
-        assert_eq!(data[offset..offset + 4], super::CODE);
+        assert_eq!(data[offset..offset + 4], super::END);
         assert_eq!(data.len(), offset + 4);
     }
 }

@@ -3,6 +3,7 @@
 use crate::database::{Database, Row};
 use crate::domains::Domains;
 use crate::messages;
+use crate::reserve::Reserved;
 use crate::session::Sessions;
 use crate::storage::Storage;
 use crate::task::Tasks;
@@ -10,7 +11,8 @@ use crate::users::Users;
 use radon_api::{ApiError, Result, Value};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Where things are.
@@ -24,6 +26,25 @@ pub struct Places {
     pub networks: PathBuf,
     /// Where the console daemon listens.
     pub consoles: PathBuf,
+}
+
+/// The daemon is killed on entering a step of a VM's operation: how tests cut operations short.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// The message that the operation is part of, such as `VM.start`.
+    pub message: String,
+    /// The step's number, from 1.
+    pub step: u32,
+}
+
+impl FromStr for Cut {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let wrong = || format!("{text:?} is no message and step such as VM.start:3");
+        let (message, step) = text.split_once(':').ok_or_else(wrong)?;
+        Ok(Self { message: message.to_owned(), step: step.parse().map_err(|_| wrong())? })
+    }
 }
 
 /// The daemon.
@@ -46,6 +67,10 @@ pub struct App {
     pub started: Instant,
     /// This host's reference.
     pub host: String,
+    /// Volumes that VMs are about to get.
+    pub reserved: Reserved,
+    /// What is to be cut short, for tests.
+    pub cut: OnceLock<Cut>,
     busy: Mutex<HashMap<String, &'static str>>,
 }
 
@@ -83,6 +108,8 @@ impl App {
             domains,
             started: Instant::now(),
             host,
+            reserved: Reserved::default(),
+            cut: OnceLock::new(),
             busy: Mutex::default(),
         });
         messages::pbd::plug_all(&app);

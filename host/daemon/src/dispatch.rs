@@ -11,6 +11,8 @@ use std::sync::{Arc, LazyLock};
 pub struct Context {
     /// The daemon.
     pub app: Arc<App>,
+    /// What is called.
+    pub message: &'static Message,
     /// Reference of the session, empty for who logs in.
     pub session: String,
     /// Its user.
@@ -75,6 +77,7 @@ pub fn call(app: &Arc<App>, call: Call) -> Result<Value> {
     let mut params = call.params.into_iter();
     let mut context = Context {
         app: app.clone(),
+        message,
         session: String::new(),
         user: String::new(),
         role: Role::Anyone,

@@ -21,6 +21,7 @@ pub mod domains;
 pub mod event;
 pub mod implicit;
 pub mod messages;
+pub mod reserve;
 pub mod server;
 pub mod session;
 pub mod storage;

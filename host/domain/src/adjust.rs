@@ -145,18 +145,21 @@ impl Manager {
             .filter(|nic| nic.port.as_ref().is_some_and(|p| p.network == port.network));
         let unknown =
             || Error::Unknown { what: "interface on that network", name: format!("{id} of {name}") };
-        let mac = nic.ok_or_else(unknown)?.mac.unwrap_or_else(|| mac_of(vm.uuid, id));
+        let old = nic.cloned().ok_or_else(unknown)?;
+        let mac = old.mac.unwrap_or_else(|| mac_of(vm.uuid, id));
+        let new = Nic { port: Some(Box::new(port.clone())), ..old.clone() };
         self.task(&vm, "set-port", control, |work| {
             work.journal.at(Step::Commit)?;
-            work.record.update(vm.uuid, |vm| {
-                if let Some(nic) = vm.config.nics.get_mut(&id) {
-                    nic.port = Some(Box::new(port.clone()));
-                }
-            })?;
+            work.record.update(vm.uuid, |vm| drop(vm.config.nics.insert(id, new)))?;
             work.journal.seal();
             let Some(domid) = vm.domid else { return Ok(()) };
             work.journal.at(Step::JoinBridge)?;
-            port::connect(&device::interface(domid, id), port, mac)
+            let connected = port::connect(&device::interface(domid, id), port, mac);
+            if connected.is_err() {
+                // What cannot be is not declared either.
+                work.record.update(vm.uuid, |vm| drop(vm.config.nics.insert(id, old)))?;
+            }
+            connected
         })
     }
 

@@ -1,7 +1,7 @@
 //! XenAPI as its clients use it: `radond` on this machine over a real XFS, driven by the SDK from PyPI.
 
 use super::Report;
-use crate::packages::Packages;
+use crate::packages::{self, Packages};
 use crate::scenario::{self, Event, Options, Outcome};
 use crate::{guest, paths, program, shell};
 use anyhow::{Context, Result, anyhow, bail};
@@ -113,7 +113,7 @@ fn clients_pass(clients: &mut Command) -> Result<()> {
 /// Bytes of the disk for volumes.
 const DISK: u64 = 1 << 30;
 /// How long the machine may run, on a quiet host.
-const MACHINE_LIMIT: Duration = Duration::from_secs(280);
+const MACHINE_LIMIT: Duration = Duration::from_secs(500);
 
 /// A port of this machine that nobody has right now.
 fn free_port() -> Result<u16> {
@@ -124,12 +124,16 @@ fn vms(options: &Options) -> Result<()> {
     let python = python()?;
     let packages = Packages::with_kernel(options.kernel)?;
     let guest = guest::disk(&packages)?;
-    let program = program::build("radon-daemon", "radond")?;
     let mut cargo = Command::new(env!("CARGO"));
     shell::loud(cargo.current_dir(paths::root()).args(["build", "--quiet", "-p", "radon-cli"]))?;
+    let mut extra = packages::networks()?;
+    for (package, name) in
+        [("radon-daemon", "radond"), ("radon-cli", "radon"), ("radon-network", "radon-network")]
+    {
+        extra.push((format!("usr/local/sbin/{name}"), fs::read(program::build(package, name)?)?));
+    }
     let options =
         Options { cpus: 2, dom0_cpus: Some(1), dom0_args: "swiotlb=force".into(), ..options.clone() };
-    let extra = [("usr/local/sbin/radond".to_owned(), fs::read(program)?)];
     let mut machine = options.prepare("xenapi", &extra)?;
     let dir = paths::target().join("xenapi-machine");
     fs::create_dir_all(&dir)?;
@@ -166,6 +170,7 @@ fn vms(options: &Options) -> Result<()> {
                 }
                 Some(Event::Failed(cause)) => bail!("{cause}; {}", run.last_words()),
                 Some(Event::Verdict { name, outcome: Outcome::Fail(why) }) => bail!("{name}: {why}"),
+                Some(Event::Verdict { name, .. }) if name.starts_with("killed") => println!("  pass {name}"),
                 _ => {}
             },
         }

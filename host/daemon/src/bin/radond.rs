@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use radon_api::Role;
-use radon_daemon::app::{App, Places};
+use radon_daemon::app::{App, Cut, Places};
 use radon_daemon::domains::Xen;
 use radon_daemon::server;
 use radon_daemon::users::{Users, random_word};
@@ -52,6 +52,9 @@ enum Command {
         /// Folder for suspended guests: it needs room for their memory
         #[arg(long, default_value = "/var/lib/radon/suspended")]
         suspended: PathBuf,
+        /// Be killed when this message's operation enters the step of this number: for tests
+        #[arg(long, value_name = "MESSAGE:STEP", hide = true)]
+        kill_at: Option<Cut>,
     },
     /// Who may log in; the daemon takes changes at the next log-in
     #[command(subcommand)]
@@ -90,7 +93,7 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
     std::fs::create_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
     match arguments.command {
         Command::User(command) => user(&Users::at(state.join("users")), command),
-        Command::Serve { https, http, kernels, networks, consoles, domains, suspended } => {
+        Command::Serve { https, http, kernels, networks, consoles, domains, suspended, kill_at } => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             if let Some(folder) = domains.parent() {
@@ -98,7 +101,8 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
             }
             radon_domain::port::use_state(networks.clone());
             let xen = Xen::new(domains, suspended);
-            runtime.block_on(serve(Places { state, kernels, networks, consoles }, xen, https, http))
+            let places = Places { state, kernels, networks, consoles };
+            runtime.block_on(serve(places, xen, https, http, kill_at))
         }
     }
 }
@@ -140,7 +144,13 @@ fn first_user(places: &Places) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn serve(places: Places, xen: Xen, https: SocketAddr, http: Option<SocketAddr>) -> Result<(), Failed> {
+async fn serve(
+    places: Places,
+    xen: Xen,
+    https: SocketAddr,
+    http: Option<SocketAddr>,
+    cut: Option<Cut>,
+) -> Result<(), Failed> {
     first_user(&places)?;
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let identity = server::identity(&places.state, &name)?;
@@ -151,6 +161,9 @@ async fn serve(places: Places, xen: Xen, https: SocketAddr, http: Option<SocketA
         None => None,
     };
     let app = tokio::task::spawn_blocking(move || App::open(places, Arc::new(xen))).await??;
+    if let Some(cut) = cut {
+        let _ = app.cut.set(cut);
+    }
     println!("certificate SHA-256 {}", identity.fingerprint);
     println!("https on {}", secure.local_addr()?);
     let seats = server::places();

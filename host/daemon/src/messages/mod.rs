@@ -105,7 +105,7 @@ pub fn may_set(
 pub fn was_set(context: &Context, class: &str, reference: &str, field: &str, old: Value) -> Result<()> {
     match class {
         "network" => network::was_set(context, reference, field, old),
-        "VIF" => vif::was_set(context, reference, field),
+        "VIF" => vif::was_set(context, reference, field, old),
         _ => Ok(()),
     }
 }

@@ -63,7 +63,10 @@ fn unplug(context: &Context, args: &Args) -> Result<Value> {
         for vdi in state.referring(&sr, "VDI", "SR") {
             let attached =
                 |vbd: &String| state.object("VBD", vbd).is_ok_and(|o| truth(&o.row, "currently_attached"));
-            if state.referring(vdi, "VBD", "VDI").any(attached) || context.app.is_busy(vdi) {
+            if state.referring(vdi, "VBD", "VDI").any(attached)
+                || context.app.reserved.is(vdi)
+                || context.app.is_busy(vdi)
+            {
                 return Err(ApiError::vdi_in_use(vdi, "unplug"));
             }
         }

@@ -5,6 +5,7 @@ use super::{done, text, truth, vdi, vm_sync};
 use crate::app::App;
 use crate::database::{Change, Row, State};
 use crate::dispatch::{Args, Context, Handler};
+use crate::reserve::{Reservation, Use};
 use radon_api::{ApiError, NULL, Result, Value};
 use radon_domain::config::{Backend, Disk, DiskId};
 use std::time::Duration;
@@ -117,6 +118,9 @@ pub(super) fn may_set(c: &mut Change<'_>, vbd: &str, field: &str, value: &Value)
 
 fn destroy(context: &Context, args: &Args) -> Result<Value> {
     let vbd = args.text("self")?;
+    let vm = context.app.database.state().text("VBD", vbd, "VM")?.to_owned();
+    // Not while the VM is about to get it.
+    let _held = context.app.begin("VM", &vm, "changing_dynamic_range")?;
     let _busy = context.app.begin("VBD", vbd, "unplug")?;
     context.app.database.change(|c| {
         if truth(c.row("VBD", vbd)?, "currently_attached") {
@@ -136,12 +140,16 @@ pub(super) fn disk(app: &App, vbd: &str) -> Result<(DiskId, Disk)> {
     Ok((id, Disk { path, read_only: text(&row, "mode") == "RO", backend: Backend::default() }))
 }
 
-/// An error if another VM writes the volume, or something is done with it.
-pub(super) fn assert_free(app: &App, vbd: &str) -> Result<()> {
+/// Reserves a disk's volume; an error if another VM writes it or is about to, or something is done with it.
+pub(super) fn reserve(app: &App, vbd: &str, held: &mut Reservation) -> Result<()> {
     let state = app.database.state();
     let row = &state.object("VBD", vbd)?.row;
     let vdi = text(row, "VDI");
     let volume = &state.object("VDI", vdi)?.row;
+    let (writes, sharable) = (text(row, "mode") == "RW", truth(volume, "sharable"));
+    if !held.add(Use { vdi: vdi.to_owned(), vbd: vbd.to_owned(), writes, sharable }) {
+        return Err(ApiError::vdi_in_use(vdi, "attach"));
+    }
     if app.is_busy(vdi) {
         return Err(ApiError::other_operation("VDI", vdi));
     }
@@ -174,7 +182,8 @@ fn plug(context: &Context, args: &Args) -> Result<Value> {
     if truth(&app.database.state().object("VBD", vbd)?.row, "currently_attached") {
         return Err(ApiError::device_attached(vbd));
     }
-    assert_free(app, vbd)?;
+    let mut held = Reservation::new(app);
+    reserve(app, vbd, &mut held)?;
     let (id, disk) = disk(app, vbd)?;
     let plugged = app.domains.attach_disk(uuid(app, &vm)?, id, &disk, &control(context));
     vm_sync::sync(app);
@@ -211,7 +220,7 @@ fn unplug_force(context: &Context, args: &Args) -> Result<Value> {
 
 fn assert_attachable(context: &Context, args: &Args) -> Result<Value> {
     let vbd = args.text("self")?;
-    assert_free(&context.app, vbd)?;
+    reserve(&context.app, vbd, &mut Reservation::new(&context.app))?;
     disk(&context.app, vbd)?;
     done()
 }

@@ -119,7 +119,12 @@ fn create(context: &Context, args: &Args) -> Result<Value> {
 }
 
 /// An error if a VM uses the volume at all, or right now.
-pub(super) fn assert_unused(c: &Change<'_>, vdi: &str, operation: &str) -> Result<()> {
+///
+/// Who asks has marked the volume busy before: whoever is about to use it is seen, or sees that.
+pub(super) fn assert_unused(app: &App, c: &Change<'_>, vdi: &str, operation: &str) -> Result<()> {
+    if app.reserved.is(vdi) {
+        return Err(ApiError::vdi_in_use(vdi, operation));
+    }
     for vbd in c.referring(vdi, "VBD", "VDI")? {
         if truth(c.row("VBD", &vbd)?, "currently_attached") {
             return Err(ApiError::vdi_in_use(vdi, operation));
@@ -140,14 +145,14 @@ fn destroy(context: &Context, args: &Args) -> Result<Value> {
     let vdi = args.text("self")?;
     let _busy = context.app.begin("VDI", vdi, "destroy")?;
     let place = place(&context.app, vdi)?;
-    context.app.database.change(|c| assert_unused(c, vdi, "destroy"))?;
+    context.app.database.change(|c| assert_unused(&context.app, c, vdi, "destroy"))?;
     match place.repository.rename(place.id, UNFINISHED) {
         // Its data were lost before.
         Err(VolumeError::NotFound(_)) => {}
         other => drop(other.map_err(of(vdi, "destroy"))?),
     }
     context.app.database.change(|c| {
-        assert_unused(c, vdi, "destroy")?;
+        assert_unused(&context.app, c, vdi, "destroy")?;
         remove_rows(c, vdi)
     })?;
     if place.repository.volume(place.id).is_ok() {
@@ -262,7 +267,7 @@ fn forget(context: &Context, args: &Args) -> Result<Value> {
     let vdi = args.text("vdi")?;
     let _busy = context.app.begin("VDI", vdi, "forget")?;
     context.app.database.change(|c| {
-        assert_unused(c, vdi, "forget")?;
+        assert_unused(&context.app, c, vdi, "forget")?;
         remove_rows(c, vdi)
     })?;
     done()

@@ -71,6 +71,9 @@ fn create(context: &Context, args: &Args) -> Result<Value> {
 
 fn destroy(context: &Context, args: &Args) -> Result<Value> {
     let vif = args.text("self")?;
+    let vm = context.app.database.state().text("VIF", vif, "VM")?.to_owned();
+    // Not while the VM is about to get it.
+    let _held = context.app.begin("VM", &vm, "changing_dynamic_range")?;
     let _busy = context.app.begin("VIF", vif, "unplug")?;
     context.app.database.change(|c| {
         if truth(c.row("VIF", vif)?, "currently_attached") {
@@ -112,7 +115,7 @@ pub(super) fn may_set(c: &Change<'_>, vif: &str, field: &str, value: &Value) -> 
 }
 
 /// A field has another value: a guest that has the interface is treated so from now on.
-pub(super) fn was_set(context: &Context, vif: &str, field: &str) -> Result<()> {
+pub(super) fn was_set(context: &Context, vif: &str, field: &str, old: Value) -> Result<()> {
     let app = &context.app;
     let row = app.database.state().object("VIF", vif)?.row.clone();
     if !vif_port::FIELDS.contains(&field) || !truth(&row, "currently_attached") {
@@ -121,7 +124,12 @@ pub(super) fn was_set(context: &Context, vif: &str, field: &str) -> Result<()> {
     let Some(port) = vif_port::port(app, &row)? else { return Ok(()) };
     let _busy = app.begin("VM", text(&row, "VM"), "changing_dynamic_range")?;
     let (vm, id) = (uuid(app, text(&row, "VM"))?, nic_id(text(&row, "device"))?);
-    app.domains.set_port(vm, id, &port, &control(context)).map_err(|e| refused(context, e))
+    let set = app.domains.set_port(vm, id, &port, &control(context));
+    if set.is_err() {
+        app.database.change(|c| c.set("VIF", vif, field, old))?;
+    }
+    vm_sync::sync(app);
+    set.map_err(|e| refused(context, e))
 }
 
 fn plug(context: &Context, args: &Args) -> Result<Value> {

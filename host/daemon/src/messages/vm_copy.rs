@@ -5,12 +5,13 @@
 
 use super::vm::{assert_possible, insert};
 use super::{done, text, truth, vdi};
-use crate::app::fields;
+use crate::app::{Busy, fields};
 use crate::database::{Change, Row};
 use crate::dispatch::{Args, Context, Handler};
 use crate::storage::UNFINISHED;
 use radon_api::{ApiError, NULL, Result, Time, Value};
 use radon_volume::{Repository, Volume};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) const HANDLERS: &[(&str, Handler)] =
@@ -220,11 +221,12 @@ fn revert(context: &Context, args: &Args) -> Result<Value> {
     let _busy = context.app.begin("VM", &vm, "revert")?;
     let _held = context.app.begin("VM", snapshot, "revert")?;
     context.app.database.change(|c| assert_possible(c, &vm, "revert", &["Halted"]))?;
+    let _replaced = hold_volumes(context, &vm)?;
     let disks = copies(context, snapshot, Way::Clone, &[])?;
     let old = retire(context, &vm)?;
     context.app.database.change(|c| {
         for (vdi, _, _) in &old {
-            vdi::assert_unused(c, vdi, "revert")?;
+            vdi::assert_unused(&context.app, c, vdi, "revert")?;
             for later in c.referring(vdi, "VDI", "snapshot_of")? {
                 c.set("VDI", &later, "snapshot_of", NULL)?;
             }
@@ -251,15 +253,22 @@ fn revert(context: &Context, args: &Args) -> Result<Value> {
 
 type Retired = (String, Arc<Repository>, radon_volume::VolumeId);
 
+/// The volumes of a VM, of all its disks, busy: nobody gets them meanwhile.
+fn hold_volumes(context: &Context, vm: &str) -> Result<Vec<Busy>> {
+    let vdis = volumes(context, vm)?;
+    vdis.iter().map(|vdi| context.app.begin("VDI", vdi, "destroy")).collect()
+}
+
+fn volumes(context: &Context, vm: &str) -> Result<BTreeSet<String>> {
+    let state = context.app.database.state();
+    let all = state.referring(vm, "VBD", "VM").map(|vbd| Ok(state.text("VBD", vbd, "VDI")?.to_owned()));
+    all.filter(|vdi| !matches!(vdi, Ok(vdi) if vdi == NULL)).collect()
+}
+
 /// Gives a VM's disks the name of unfinished ones: they are nobody's as soon as the database has forgotten them.
 fn retire(context: &Context, vm: &str) -> Result<Vec<Retired>> {
-    let vdis: Vec<String> = {
-        let state = context.app.database.state();
-        let vbds = state.referring(vm, "VBD", "VM");
-        vbds.map(|vbd| Ok(state.text("VBD", vbd, "VDI")?.to_owned())).collect::<Result<_>>()?
-    };
     let mut old = Vec::new();
-    for vdi in vdis.into_iter().filter(|v| v != NULL) {
+    for vdi in volumes(context, vm)? {
         let place = vdi::place(&context.app, &vdi)?;
         place.repository.rename(place.id, UNFINISHED).map_err(crate::storage::refused)?;
         old.push((vdi, place.repository, place.id));

@@ -5,12 +5,14 @@ use super::{done, host, int, text, vm, vm_sync};
 use crate::app::{App, Busy};
 use crate::database::Row;
 use crate::dispatch::{Args, Context, Handler};
+use crate::reserve::Reservation;
 use radon_api::{ApiError, NULL, Result, Value};
 use radon_domain::config::{Action, Config, NicId};
 use radon_domain::layout::Kib;
 use radon_domain::task::Control;
 use radon_domain::uuid::Uuid;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
@@ -46,7 +48,8 @@ pub(super) fn uuid(app: &App, vm: &str) -> Result<Uuid> {
 /// Whoever cancels the task ends the operation below.
 pub(super) fn control(context: &Context) -> Control {
     let cancel = context.task.as_ref().map(|t| t.cancel.clone()).unwrap_or_default();
-    Control { cancel, ..Control::default() }
+    let cut = context.app.cut.get().filter(|c| c.message == context.message.full_name());
+    Control { cancel, kill_at_step: cut.map(|c| c.step), ..Control::default() }
 }
 
 /// What the layer of domains says, as XenAPI says it.
@@ -55,6 +58,9 @@ pub(super) fn refused(context: &Context, error: radon_domain::Error) -> ApiError
     match error {
         Error::Cancelled(_) => ApiError::task_cancelled(context.task.as_ref().map_or(NULL, |t| &t.reference)),
         Error::State { .. } | Error::Invalid(_) => ApiError::operation_not_allowed(error),
+        Error::Network(why) if matches!(*why, radon_network::Error::Invalid(_)) => {
+            ApiError::operation_not_allowed(why)
+        }
         other => ApiError::internal(other),
     }
 }
@@ -78,7 +84,9 @@ fn kib(row: &Row, field: &str) -> Result<Kib> {
 }
 
 /// What a VM is to be, as the layer of domains takes it. Its name there is its number, because names need not be unique here.
-pub(super) fn config(app: &App, vm: &str) -> Result<Config> {
+///
+/// Its volumes are reserved for as long as the second value is there.
+pub(super) fn config(app: &Arc<App>, vm: &str) -> Result<(Config, Reservation)> {
     let row = app.database.state().object("VM", vm)?.row.clone();
     if text(&row, "PV_kernel").is_empty() {
         return Err(ApiError::not_supported("PV_kernel", "", "a guest needs a kernel"));
@@ -107,8 +115,9 @@ pub(super) fn config(app: &App, vm: &str) -> Result<Config> {
             state.referring(vm, "VIF", "VM").cloned().collect(),
         )
     };
+    let mut held = Reservation::new(app);
     for vbd in vbds {
-        super::vbd::assert_free(app, &vbd)?;
+        super::vbd::reserve(app, &vbd, &mut held)?;
         let (id, disk) = super::vbd::disk(app, &vbd)?;
         config.disks.insert(id, disk);
     }
@@ -117,7 +126,7 @@ pub(super) fn config(app: &App, vm: &str) -> Result<Config> {
         config.nics.insert(id, nic);
     }
     config.check().map_err(ApiError::operation_not_allowed)?;
-    Ok(config)
+    Ok((config, held))
 }
 
 /// Begins an operation that needs the VM in one of these states.
@@ -139,7 +148,7 @@ fn start(context: &Context, args: &Args) -> Result<Value> {
     let host = args.text("host").unwrap_or(&context.app.host);
     let _busy = begin(context, vm, "start", &["Halted"])?;
     host::assert_enabled(context, host)?;
-    let config = config(&context.app, vm)?;
+    let (config, _held) = config(&context.app, vm)?;
     let uuid = uuid(&context.app, vm)?;
     end(context, context.app.domains.start(uuid, config, args.truth("start_paused")?, &control(context)))
 }
@@ -208,7 +217,7 @@ fn hard_reboot(context: &Context, args: &Args) -> Result<Value> {
     vm_sync::sync(&context.app);
     ended.map_err(|e| refused(context, e))?;
     // Built anew from what the VM is now, as a start does.
-    let config = config(&context.app, vm)?;
+    let (config, _held) = config(&context.app, vm)?;
     end(context, domains.start(uuid, config, false, &control))
 }
 

@@ -207,7 +207,7 @@ fn read_in(app: &Arc<App>, order: &Order, mut from: Incomings) -> Result<()> {
     let (label, size) = {
         let state = app.database.state();
         let row = &state.object("VDI", vdi)?.row;
-        writable(&state, vdi, row)?;
+        writable(app, &state, vdi, row)?;
         (text(row, "name_label").to_owned(), crate::messages::int(row, "virtual_size"))
     };
     let size = u64::try_from(size).unwrap_or_default();
@@ -250,12 +250,12 @@ fn read_in(app: &Arc<App>, order: &Order, mut from: Incomings) -> Result<()> {
 }
 
 /// An error if the volume never changes, or a VM has it.
-fn writable(state: &crate::database::State, vdi: &str, row: &Row) -> Result<()> {
+fn writable(app: &App, state: &crate::database::State, vdi: &str, row: &Row) -> Result<()> {
     if truth(row, "read_only") {
         return Err(ApiError::vdi_readonly(vdi));
     }
     let attached = |vbd: &String| state.object("VBD", vbd).is_ok_and(|o| truth(&o.row, "currently_attached"));
-    if state.referring(vdi, "VBD", "VDI").any(attached) {
+    if app.reserved.is(vdi) || state.referring(vdi, "VBD", "VDI").any(attached) {
         return Err(ApiError::vdi_in_use(vdi, "import"));
     }
     Ok(())
