@@ -68,6 +68,20 @@ impl Op {
     }
 }
 
+impl Op {
+    /// Whether it only takes something away: there is nothing to do if the interface is gone.
+    pub fn takes_away(&self) -> bool {
+        matches!(
+            self,
+            Self::Delete(_)
+                | Self::Release(_)
+                | Self::Unshape(_)
+                | Self::RemoveAddress { .. }
+                | Self::RemovePeer { .. }
+        )
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -13,11 +13,20 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
+use rustix::io::Errno;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Carries out one change, all but [`Op::Rules`].
 pub fn execute(netlink: &mut Netlink, op: &Op) -> io::Result<()> {
+    match carry_out(netlink, op) {
+        // A guest's interface goes with its domain at any moment, and what was to be taken from it with it.
+        Err(error) if op.takes_away() && error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(()),
+        done => done,
+    }
+}
+
+fn carry_out(netlink: &mut Netlink, op: &Op) -> io::Result<()> {
     match op {
         Op::Rules => Ok(()),
         Op::Forwarding => std::fs::write(read::FORWARDING, "1"),
@@ -155,3 +164,20 @@ fn peer(name: &LinkName, peer: Ipv4Addr) -> io::Result<NeighbourMessage> {
 
 /// `NUD_PERMANENT | NUD_NOARP`.
 const PERMANENT_NO_ARP: u16 = 0x80 | 0x40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_needs_nothing_taken_away() {
+        let mut netlink = Netlink::open().unwrap();
+        let name: LinkName = "vif60000.0".parse().unwrap();
+        let gone =
+            [Op::Delete(name.to_string()), Op::Release(name.to_string()), Op::Unshape(name.to_string())];
+        for op in gone {
+            execute(&mut netlink, &op).unwrap();
+        }
+        assert_eq!(execute(&mut netlink, &Op::Up(name)).unwrap_err().raw_os_error(), Some(19));
+    }
+}
