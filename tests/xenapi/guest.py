@@ -157,16 +157,6 @@ def main():
     passed("paused-and-unpaused")
     console = consoles(session, vm, https, program, password)
     passed("consoles")
-    ask(session, x.Async.VM.suspend, vm)
-    record = x.VM.get_record(vm)
-    assert record["power_state"] == "Suspended" and record["domid"] == "-1" and "resume" in record["allowed_operations"]
-    assert x.VBD.get_currently_attached(vbd), "a suspended guest counts on its disks"
-    expect("VDI_IN_USE", x.VDI.destroy, x.VBD.get_VDI(vbd))
-    expect("VM_BAD_POWER_STATE", x.VM.start, vm, False, False)
-    run(session, x.Async.VM.resume, vm, True, False)
-    assert x.VM.get_power_state(vm) == "Paused", "it was to be resumed paused"
-    x.VM.unpause(vm)
-    passed("suspended-and-resumed")
     extra = x.VDI.create(vdi_record(sr, "extra"))
     second = x.VBD.create(vbd_record(vm, extra, userdevice="1"))
     # The guest connects when its driver is there; plugging does not wait for that, unplugging does.
@@ -203,6 +193,22 @@ def main():
     x.VM.set_memory_dynamic_range(vm, str(128 * MIB), str(144 * MIB))
     until("the balloon", lambda: int(x.VM_metrics.get_memory_actual(x.VM.get_metrics(vm))) < 150 * MIB)
     passed("memory-live")
+    # It has followed its balloon: it is up, and not one that ignores requests because it still boots.
+    ask(session, x.Async.VM.suspend, vm)
+    record = x.VM.get_record(vm)
+    assert record["power_state"] == "Suspended" and record["domid"] == "-1" and "resume" in record["allowed_operations"]
+    assert x.VBD.get_currently_attached(vbd), "a suspended guest counts on its disks"
+    expect("VDI_IN_USE", x.VDI.destroy, x.VBD.get_VDI(vbd))
+    expect("VM_BAD_POWER_STATE", x.VM.start, vm, False, False)
+    run(session, x.Async.VM.resume, vm, True, False)
+    assert x.VM.get_power_state(vm) == "Paused", "it was to be resumed paused"
+    x.VM.unpause(vm)
+    passed("suspended-and-resumed")
+    ask(session, x.Async.VM.clean_shutdown, vm)
+    run(session, x.Async.VM.start, vm, False, False)
+    ask(session, x.Async.VM.clean_shutdown, vm)
+    passed("clean-shutdown-while-it-boots")
+    run(session, x.Async.VM.start, vm, False, False)
     x.VM.hard_shutdown(vm)
     assert x.VM.get_power_state(vm) == "Halted"
     passed("hard-shutdown")

@@ -7,10 +7,12 @@ use crate::wait::{self, Patience};
 use crate::xenstore::{Tx, Xenstore};
 use radon_xen::privcmd::Privcmd;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a guest may take to acknowledge.
 const ANSWER: Duration = Duration::from_secs(30);
+/// After how long a guest that has acknowledged, and goes on, is asked again.
+const AGAIN: Duration = Duration::from_secs(20);
 
 /// How a guest is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,16 +93,40 @@ pub fn ask(
         Ok(if empty { Some(()) } else { has_ended()? })
     });
     if let Err(error) = answered {
-        // What it has not taken is taken back, so that it does not do it at some later time.
-        store.transaction(|store, tx| match store.read(tx, &path)? {
-            Some(word) if word == request.word() => store.write(tx, &path, ""),
-            _ => Ok(()),
-        })?;
+        take_back(store, &path, request)?;
         return Err(error);
     }
     progress.at(Step::AwaitEnd)?;
-    let patience = Patience { who: "the guest", what: "end", limit };
-    wait::until(store, "@releaseDomain", patience, progress, |_| has_ended())
+    let begun = Instant::now();
+    loop {
+        let left = limit.saturating_sub(begun.elapsed());
+        let patience = Patience { who: "the guest", what: "end", limit: AGAIN.min(left) };
+        match wait::until(store, "@releaseDomain", patience, progress, |_| has_ended()) {
+            // Linux acknowledges a request and forgets it while it boots. One that does what it was asked to ignores another.
+            Err(Error::Timeout { .. }) if left > AGAIN => {
+                if store.read(Tx::NONE, &path)?.is_none_or(|v| v.is_empty()) {
+                    store.write(Tx::NONE, &path, request.word())?;
+                }
+            }
+            ended => {
+                take_back(store, &path, request)?;
+                return ended.map_err(|error| match error {
+                    Error::Timeout { who, what, .. } => {
+                        Error::Timeout { who, what, seconds: limit.as_secs() }
+                    }
+                    other => other,
+                });
+            }
+        }
+    }
+}
+
+/// What a guest has not taken is taken back, so that it does not do it at some later time.
+fn take_back(store: &mut Xenstore, path: &str, request: Request) -> Result<()> {
+    store.transaction(|store, tx| match store.read(tx, path)? {
+        Some(word) if word == request.word() => store.write(tx, path, ""),
+        _ => Ok(()),
+    })
 }
 
 /// What a guest tells: by its agent below `attr` and `data`, and by what it uses.
