@@ -29,6 +29,7 @@ mod store;
 mod symbols;
 mod test;
 mod up;
+mod xfs;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 //! turns, and the best of several turns counts. Processor time, the kernel's for the program included, is the steadier measure.
 
 use crate::test::volumes::machine;
+use crate::xfs::Xfs;
 use crate::{paths, setup, shell};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
@@ -23,7 +24,7 @@ const DATA: u64 = 1 << 30;
 pub fn run() -> Result<()> {
     setup::run()?;
     instructions()?;
-    let bench = Bench { program: build()?, xfs: Mounted::new()? };
+    let bench = Bench { program: build()?, xfs: Xfs::new(paths::target().join("bench-volumes"), 16 << 30)? };
     bench.sizes()?;
     bench.images()
 }
@@ -55,41 +56,6 @@ fn build() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// An XFS in a file; unmounted when it is dropped.
-struct Mounted {
-    base: PathBuf,
-}
-
-impl Mounted {
-    fn new() -> Result<Self> {
-        let base = paths::target().join("bench-volumes");
-        let mounted = Self { base };
-        mounted.clear();
-        let (image, dir) = (mounted.base.join("image"), mounted.dir());
-        fs::create_dir_all(&dir)?;
-        File::create(&image)?.set_len(16 << 30)?;
-        shell::quiet(shell::command("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image))?;
-        shell::quiet(shell::command("mount").args(["-o", "loop"]).arg(&image).arg(&dir))
-            .context("cannot mount an XFS: run this as root, on a machine with loop devices")?;
-        Ok(mounted)
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.base.join("mnt")
-    }
-
-    fn clear(&self) {
-        let _ = shell::quiet(shell::command("umount").arg(self.dir()));
-        let _ = fs::remove_dir_all(&self.base);
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
 /// Seconds on the clock, and of processors.
 #[derive(Clone, Copy, Debug)]
 struct Figure {
@@ -107,7 +73,7 @@ impl Figure {
 
 struct Bench {
     program: PathBuf,
-    xfs: Mounted,
+    xfs: Xfs,
 }
 
 impl Bench {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every layer, from formatting to whole systems, in one report.
 
 mod alone;
+mod block;
 mod boots;
 pub mod devices;
 mod gates;
@@ -97,6 +98,8 @@ pub fn run(args: &Args) -> Result<()> {
     store::run(&mut report);
     step("XenAPI");
     xenapi::run(&mut report);
+    step("clones of disks");
+    block::run(&mut report);
     step("miri");
     miri::run(&mut report);
     if !args.no_machine {

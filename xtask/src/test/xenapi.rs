@@ -3,6 +3,7 @@
 use super::Report;
 use crate::packages::{self, Packages};
 use crate::scenario::{self, Event, Options, Outcome};
+use crate::xfs::Xfs;
 use crate::{guest, paths, program, shell};
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::{self, File};
@@ -43,40 +44,6 @@ fn python() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// A mounted XFS of the test's own.
-struct Mount {
-    base: PathBuf,
-}
-
-impl Mount {
-    fn new(base: PathBuf) -> Result<Self> {
-        let (image, dir) = (base.join("image"), base.join("mnt"));
-        // What a killed test left.
-        let _ = shell::quiet(shell::command("umount").arg("-l").arg(&dir));
-        let _ = fs::remove_dir_all(&base);
-        fs::create_dir_all(&dir)?;
-        File::create(&image)?.set_len(2 << 30)?;
-        shell::quiet(shell::command("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image))?;
-        shell::quiet(shell::command("mount").args(["-o", "loop"]).arg(&image).arg(&dir)).context(
-            "this test mounts a file system: run it as root, on a machine with loop devices and XFS",
-        )?;
-        Ok(Self { base })
-    }
-
-    fn folder(&self, name: &str) -> Result<PathBuf> {
-        let path = self.base.join("mnt").join(name);
-        fs::create_dir_all(&path)?;
-        Ok(path)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = shell::quiet(shell::command("umount").arg("-l").arg(self.base.join("mnt")));
-        let _ = fs::remove_file(self.base.join("image"));
-    }
-}
-
 fn sdk() -> Result<()> {
     let python = python()?;
     let mut cargo = Command::new(env!("CARGO"));
@@ -88,8 +55,8 @@ fn sdk() -> Result<()> {
         "-p",
         "radon-cli",
     ]))?;
-    let mount = Mount::new(paths::target().join("xenapi"))?;
-    let state = mount.base.join("radond");
+    let mount = Xfs::new(paths::target().join("xenapi"), 2 << 30)?;
+    let state = mount.base().join("radond");
     fs::create_dir_all(&state)?;
     let script = paths::root().join("tests/xenapi/run.py");
     // Networks of its own: the bridges that the daemon makes are not this machine's.
