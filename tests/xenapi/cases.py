@@ -368,6 +368,11 @@ def vms(daemon, sr):
     x.VM.revert(snapshot)
     assert x.VM.get_PV_args(vm) == "console=hvc0" and x.VM.get_parent(vm) == snapshot
     expect("HANDLE_INVALID", x.VDI.get_uuid, vdi)
+    tasks = [x.Async.VM.clone(vm, f"at-once-{n}") for n in range(8)]
+    for task in tasks:
+        result = wait_task(root, task)["result"]
+        x.VM.destroy(result.removeprefix("<value><string>").removesuffix("</string></value>"))
+    assert x.VM.get_current_operations(vm) == {}
     clone = x.VM.clone(vm, "two")
     copy = wait_task(root, x.Async.VM.copy(vm, "three", sr))["result"]
     copy = copy.removeprefix("<value><string>").removesuffix("</string></value>")

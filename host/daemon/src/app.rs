@@ -71,7 +71,7 @@ pub struct App {
     pub reserved: Reserved,
     /// What is to be cut short, for tests.
     pub cut: OnceLock<Cut>,
-    busy: Mutex<HashMap<String, &'static str>>,
+    busy: Mutex<HashMap<String, Doing>>,
 }
 
 /// A number that is the same always for a name: of what is made anew at each start.
@@ -118,11 +118,11 @@ impl App {
         Ok(app)
     }
 
-    fn busy(&self) -> MutexGuard<'_, HashMap<String, &'static str>> {
+    fn busy(&self) -> MutexGuard<'_, HashMap<String, Doing>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an operation on an object: nothing else is done with it until the guard goes.
+    /// Begins an operation on an object: nothing else is done with it until the guard goes, but for more of the same if that only reads.
     pub fn begin(
         self: &Arc<Self>,
         class: &'static str,
@@ -132,13 +132,14 @@ impl App {
         self.database.state().object(class, reference)?;
         {
             let mut busy = self.busy();
-            if busy.contains_key(reference) {
+            let doing = busy.entry(reference.to_owned()).or_insert(Doing { operation, times: 0 });
+            if doing.times > 0 && !(doing.operation == operation && TOGETHER.contains(&operation)) {
                 return Err(ApiError::other_operation(class, reference));
             }
-            busy.insert(reference.to_owned(), operation);
+            doing.times += 1;
         }
         let guard = Busy { app: self.clone(), class, reference: reference.to_owned() };
-        guard.show(Some(operation))?;
+        guard.show()?;
         Ok(guard)
     }
 
@@ -146,6 +147,15 @@ impl App {
     pub fn is_busy(&self, reference: &str) -> bool {
         self.busy().contains_key(reference)
     }
+}
+
+/// Operations that leave their object as it is: several at the same time.
+const TOGETHER: [&str; 2] = ["clone", "copy"];
+
+/// What is being done with an object.
+struct Doing {
+    operation: &'static str,
+    times: u32,
 }
 
 /// An operation on an object, under way.
@@ -156,12 +166,17 @@ pub struct Busy {
 }
 
 impl Busy {
-    fn show(&self, operation: Option<&str>) -> Result<()> {
-        let shown = operation.map(|o| (format!("OpaqueRef:{}", named_uuid("operation", &self.reference)), o));
+    /// Shows what is being done right now: whoever shows last, shows the last state.
+    fn show(&self) -> Result<()> {
         self.app.database.change(|c| {
+            let operation = self.app.busy().get(&self.reference).map(|doing| doing.operation);
+            let named = format!("OpaqueRef:{}", named_uuid("operation", &self.reference));
             // It may have been removed meanwhile: that was the operation.
             match c.row(self.class, &self.reference) {
-                Ok(_) => c.set(self.class, &self.reference, "current_operations", Value::pairs(shown)),
+                Ok(_) => {
+                    let shown = Value::pairs(operation.map(|o| (named, o)));
+                    c.set(self.class, &self.reference, "current_operations", shown)
+                }
                 Err(_) => Ok(()),
             }
         })
@@ -170,9 +185,18 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        {
+            let mut busy = self.app.busy();
+            let left = busy.get_mut(&self.reference).map_or(0, |doing| {
+                doing.times = doing.times.saturating_sub(1);
+                doing.times
+            });
+            if left == 0 {
+                busy.remove(&self.reference);
+            }
+        }
         // Shown only; nothing depends on it.
-        let _ = self.show(None);
-        self.app.busy().remove(&self.reference);
+        let _ = self.show();
     }
 }
 
