@@ -24,6 +24,8 @@ const TOOLS: &[(&str, &str)] = &[
     // Disk images and volumes are tested with them.
     ("qemu-img", "qemu-utils"),
     ("mkfs.xfs", "xfsprogs"),
+    // Templates are made by it.
+    ("mmdebstrap", "mmdebstrap"),
     ("nbdinfo", "libnbd-bin"),
     // The store is tested with them.
     ("xenstore-read", "xenstore-utils"),
