@@ -190,7 +190,7 @@ impl Pin {
                 return Ok(false);
             }
             for extent in extents {
-                if extent.start > at || extent.place != Some(extent.start) {
+                if extent.start > at || extent.place != fiemap::Place::Disk(extent.start) {
                     return Ok(false);
                 }
                 at = extent.start + extent.length;
@@ -281,7 +281,7 @@ fn look(map: &mut Map, pin: &mut Pin, file: &OwnedFd, at: u64, size: u64) {
     };
     let part = extent.start.max(unknown.start)..(extent.start + extent.length).min(unknown.end);
     let place = match extent.place {
-        Some(place) if extent.shared => place + (part.start - extent.start),
+        fiemap::Place::Disk(place) if extent.shared => place + (part.start - extent.start),
         _ => return map.set(part, Place::Own),
     };
     // Whole blocks: the parts that are known already may end within one.

@@ -6,12 +6,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use radon_image::{FileSource, ReadAt};
+use radon_linux::fiemap;
 use rustix::fs::{Mode, OFlags, ioctl_ficlone, open, statfs};
 use rustix::io::Errno;
 
 use crate::error::At;
 use crate::held::Held;
-use crate::{Extent, Place, Result, VolumeError, fiemap};
+use crate::{Extent, Place, Result, VolumeError};
 
 /// What a repository asks of the file system it lies on.
 pub trait FileSystem: Send + Sync {
@@ -37,7 +38,7 @@ impl FileSystem for Reflink {
     }
 
     fn extents(&self, file: &File) -> io::Result<Vec<Extent>> {
-        fiemap::extents(file)
+        fiemap::all(file)
     }
 }
 

@@ -11,14 +11,12 @@
 //! lie.
 //!
 //! Every operation is one of old or new state, whenever its process is killed or the machine loses power: [`repository`].
+#![forbid(unsafe_code)]
 
 pub mod changes;
 pub mod cli;
 mod database;
 mod error;
-mod extents;
-#[allow(unsafe_code)]
-mod fiemap;
 mod filesystem;
 mod held;
 mod id;
@@ -28,9 +26,9 @@ mod transfer;
 mod turn;
 
 pub use error::{Result, VolumeError};
-pub use extents::{Extent, Place};
 pub use filesystem::{FileSystem, Nfs, Reflink};
 pub use id::VolumeId;
+pub use radon_linux::fiemap::{Extent, Place};
 pub use record::{Kind, Volume};
 pub use repository::{Repository, Sharing};
 pub use transfer::{Disk, Progress};

@@ -41,8 +41,6 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "host/linux/src/loopdev.rs",
     "host/linux/src/reflink.rs",
     "host/linux/src/uring.rs",
-    // FIEMAP, an ioctl that no safe library has.
-    "host/volume/src/fiemap.rs",
     // Bare-metal test guests: their start, instructions and traps.
     "tests/guests",
 ];
