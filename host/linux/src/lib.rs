@@ -9,11 +9,15 @@
 //! | [`reflink`] | `FICLONERANGE`, `BLKDISCARD` | shared blocks; blocks that nobody needs |
 //! | [`link`] | netlink | network interfaces and their bridges |
 //! | [`usage`] | sysfs | what guests have read, written, sent and received |
+//! | [`service`] | processes, locks, sockets | a program that serves: background, lock, readiness |
+//! | [`messages`] | standard error, `/dev/log` | what it says |
 
 pub mod block;
 pub mod fiemap;
 pub mod link;
 pub mod loopdev;
+pub mod messages;
 pub mod reflink;
+pub mod service;
 pub mod uring;
 pub mod usage;

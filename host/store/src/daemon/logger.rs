@@ -1,9 +1,9 @@
 //! Where messages go: standard error in the foreground, the system log in the background; requests to a trace file.
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{LevelFilter, Log, Metadata, Record};
+use radon_linux::messages::Messages;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const TRACE: &str = "trace";
 
 struct Logger {
-    /// Without a system log, standard error.
-    system: Option<UnixDatagram>,
+    messages: Messages,
     trace: Mutex<Trace>,
     tracing: AtomicBool,
 }
@@ -29,14 +28,11 @@ static LOGGER: std::sync::OnceLock<Logger> = std::sync::OnceLock::new();
 
 /// Sets logging up, once.
 pub fn start(foreground: bool, verbose: bool, trace_file: Option<&Path>) {
-    let system = || {
-        let socket = UnixDatagram::unbound().ok()?;
-        socket.connect("/dev/log").ok()?;
-        Some(socket)
-    };
-    let system = if foreground { None } else { system() };
-    let logger =
-        LOGGER.get_or_init(|| Logger { system, trace: Mutex::default(), tracing: AtomicBool::new(false) });
+    let logger = LOGGER.get_or_init(|| Logger {
+        messages: Messages::open("radon-stored", foreground),
+        trace: Mutex::default(),
+        tracing: AtomicBool::new(false),
+    });
     let _ = log::set_logger(logger);
     log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
     if let Some(path) = trace_file {
@@ -86,29 +82,14 @@ pub fn trace_line(line: &str) {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        self.messages.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
+        if self.enabled(record.metadata()) {
+            self.messages.log(record);
+            trace_line(&format!("{}: {}", record.level(), record.args()));
         }
-        let priority = match record.level() {
-            Level::Error => 3,
-            Level::Warn => 4,
-            Level::Info => 6,
-            _ => 7,
-        };
-        match &self.system {
-            // Facility 3 of syslog: daemons.
-            Some(socket) => {
-                let line =
-                    format!("<{}>radon-stored[{}]: {}", 24 + priority, std::process::id(), record.args());
-                let _ = socket.send(line.as_bytes());
-            }
-            None => drop(writeln!(std::io::stderr(), "radon-stored: {}", record.args())),
-        }
-        trace_line(&format!("{}: {}", record.level(), record.args()));
     }
 
     fn flush(&self) {}

@@ -7,7 +7,8 @@ use radon_block::load::Load;
 use radon_block::server::Server;
 use radon_block::share::Shares;
 use radon_domain::xenstore::Xenstore;
-use std::fs::File;
+use radon_linux::messages::Messages;
+use radon_linux::service;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,27 +64,13 @@ enum Command {
     },
 }
 
-struct Log;
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-    fn log(&self, record: &log::Record<'_>) {
-        if log::max_level() >= record.level() {
-            eprintln!("radon-block: {}", record.args());
-        }
-    }
-    fn flush(&self) {}
-}
-
-static LOG: Log = Log;
+static MESSAGES: Messages = Messages::to_standard_error("radon-block");
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Serve { rings, ring_order, buffer, no_share, verbose } => {
-            let _ = log::set_logger(&LOG);
+            let _ = log::set_logger(&MESSAGES);
             log::set_max_level(if verbose { log::LevelFilter::Debug } else { log::LevelFilter::Info });
             let shares = (!no_share).then(|| Arc::new(Shares::default()));
             let buffer = (buffer as usize) << 20;
@@ -107,13 +94,7 @@ fn main() -> ExitCode {
 fn serve(settings: Settings) -> Result<(), String> {
     let said = |e: std::io::Error| format!("{}: {e}", settings.folder.display());
     std::fs::create_dir_all(&settings.folder).map_err(said)?;
-    let lock = File::create(settings.folder.join("lock")).map_err(said)?;
-    lock.try_lock().map_err(|_| {
-        format!(
-            "another radon-block serves already (it has {} locked)",
-            settings.folder.join("lock").display()
-        )
-    })?;
+    let _lock = service::lock(&settings.folder.join("lock")).map_err(|e| e.to_string())?;
     let mut server = Server::new(settings);
     loop {
         match Xenstore::open() {

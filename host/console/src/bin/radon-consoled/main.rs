@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod attach;
-mod logger;
 mod options;
 mod start;
 

@@ -2,6 +2,7 @@
 
 use crate::client;
 use crate::options::Options;
+use radon_linux::service;
 use radon_store::daemon::journal::Journal;
 use radon_store::daemon::machine::Xen;
 use radon_store::daemon::server::Server;
@@ -10,15 +11,11 @@ use radon_store::state::Restored;
 use radon_store::{ConnId, DomId, Store};
 use radon_xen::evtchn::Port;
 use radon_xen::inherit;
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::process::{Command, Stdio};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -32,10 +29,14 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(client::live_update(&options.socket())?);
     }
     if !options.no_fork && !options.background && options.resume_from.is_none() {
-        return go_to_background();
+        let daemon = service::go_to_background("--background")?;
+        if options.output_pid {
+            println!("{daemon}");
+        }
+        return Ok(());
     }
     logger::start(options.no_fork, options.verbose, options.trace_file.as_deref());
-    raise_file_limit();
+    service::raise_file_limit();
     let (mut server, _lock) = match options.resume_from {
         Some(fd) => resume(options, fd)?,
         None => start(options)?,
@@ -51,63 +52,10 @@ pub fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Starts this program again as a process of its own, and waits until that is ready.
-fn go_to_background() -> Result<()> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(std::env::args_os().skip(1))
-        .arg("--background")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut said = String::new();
-    if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said)?;
-    }
-    if said.contains("ready") {
-        if std::env::args().any(|a| a == "-P" || a == "--output-pid") {
-            println!("{}", child.id());
-        }
-        Ok(())
-    } else {
-        Err(format!("the daemon did not start: {}", child.wait()?).into())
-    }
-}
-
-/// The daemon is ready: tells whoever waits for it.
-fn ready(options: &Options) -> Result<()> {
-    if let Some(path) = &options.pid_file {
-        fs::write(path, format!("{}\n", std::process::id()))?;
-    }
-    if let Some(path) = std::env::var_os("NOTIFY_SOCKET")
-        && let Ok(socket) = UnixDatagram::unbound()
-    {
-        let _ = socket.send_to(b"READY=1", path);
-    }
-    if options.background {
-        setsid().ok();
-        io::stdout().write_all(b"ready\n")?;
-        // What waits for the end of our output, and whoever closes the terminal, is of no concern any more.
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&null)?;
-    } else if options.output_pid {
-        println!("{}", std::process::id());
-    }
-    Ok(())
-}
-
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
-
 /// Only one daemon may serve a folder.
 fn lock(options: &Options) -> Result<File> {
     fs::create_dir_all(&options.run_dir)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(options.run_dir.join("lock"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| "another daemon is running")?;
-    Ok(lock)
+    Ok(service::lock(&options.run_dir.join("lock"))?)
 }
 
 fn start(options: &Options) -> Result<(Server<Xen>, File)> {
@@ -140,12 +88,11 @@ fn start(options: &Options) -> Result<(Server<Xen>, File)> {
     takeover::connect_own_kernel(&mut server)?;
     server.check_domains();
     keep_journal(options, &mut server)?;
-    let socket = options.socket();
-    let _ = fs::remove_file(&socket);
-    let listener = UnixListener::bind(&socket).map_err(|e| format!("{}: {e}", socket.display()))?;
-    fs::set_permissions(&socket, Permissions::from_mode(0o600))?;
-    server.listen(listener)?;
-    ready(options)?;
+    server.listen(service::listen(&options.socket())?)?;
+    service::ready(options.pid_file.as_deref(), options.background)?;
+    if options.output_pid && !options.background {
+        println!("{}", std::process::id());
+    }
     Ok((server, lock))
 }
 
