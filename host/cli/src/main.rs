@@ -10,7 +10,6 @@ mod names;
 mod pin;
 mod show;
 mod task;
-mod terminal;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};

@@ -11,6 +11,7 @@
 //! | [`usage`] | sysfs | what guests have read, written, sent and received |
 //! | [`service`] | processes, locks, sockets | a program that serves: background, lock, readiness |
 //! | [`messages`] | standard error, `/dev/log` | what it says |
+//! | [`terminal`] | termios | a terminal, raw for a while |
 
 pub mod block;
 pub mod fiemap;
@@ -19,5 +20,6 @@ pub mod loopdev;
 pub mod messages;
 pub mod reflink;
 pub mod service;
+pub mod terminal;
 pub mod uring;
 pub mod usage;

@@ -1,8 +1,8 @@
 //! `radon console`: a VM's text console on this terminal.
 
 use crate::client::Client;
-use crate::terminal::Terminal;
 use crate::{Done, Failed, names};
+use radon_linux::terminal::Raw;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind, Write};
@@ -23,8 +23,8 @@ pub fn run(client: &Client, vm: &str, history: bool) -> Done {
         return Ok(());
     }
     let mut socket = open(client, &path)?;
-    let terminal = Terminal::make_raw()?;
-    if terminal.is_raw() {
+    let terminal = Raw::make()?;
+    if terminal.is_terminal() {
         eprint!("Ctrl-] leaves.\r\n");
     }
     let result = exchange(&mut socket);

@@ -1,8 +1,8 @@
 //! `radon top`: what the host and its VMs are using. The host gives counters; two looks make rates.
 
 use crate::client::Client;
-use crate::terminal::Terminal;
 use crate::{Done, Failed};
+use radon_linux::terminal::Raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::tcgetwinsize;
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ pub fn run(client: &Client, json: bool, interval: u64, once: bool) -> Done {
         }
         return Ok(());
     }
-    let _terminal = Terminal::make_raw()?;
+    let _terminal = Raw::make()?;
     let mut screen = Screen::open()?;
     let mut order = Order::Cpu;
     let mut now = before.clone();

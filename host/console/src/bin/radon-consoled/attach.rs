@@ -1,8 +1,8 @@
 //! A console on this terminal.
 
 use radon_console::client;
+use radon_linux::terminal::Raw;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -20,35 +20,10 @@ pub fn print(socket: &Path, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// The terminal as it was, again.
-struct Restore(Option<Termios>);
-
-impl Restore {
-    fn make_raw() -> Result<Self> {
-        let input = io::stdin();
-        if !isatty(&input) {
-            return Ok(Self(None));
-        }
-        let before = tcgetattr(&input)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(&input, OptionalActions::Now, &raw)?;
-        Ok(Self(Some(before)))
-    }
-}
-
-impl Drop for Restore {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
-        }
-    }
-}
-
 /// Shows a console, until Ctrl-] or the end of the input.
 pub fn attach(socket: &Path, vm: &str) -> Result<()> {
     let mut stream = client::request(socket, &format!("attach {vm}"))?;
-    let _restore = Restore::make_raw()?;
+    let _terminal = Raw::make()?;
     let input = io::stdin();
     let mut out = io::stdout();
     let mut bytes = [0; 4096];

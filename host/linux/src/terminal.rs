@@ -1,15 +1,15 @@
-//! The terminal that a command is on, raw for as long as that wants it.
+//! The terminal that a program is on, raw for as long as it wants that.
 
-use crate::Failed;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use std::io;
 
-/// The terminal as it was, again.
-pub struct Terminal(Option<Termios>);
+/// Standard input; the terminal as it was, again, when this is dropped.
+#[derive(Debug)]
+pub struct Raw(Option<Termios>);
 
-impl Terminal {
+impl Raw {
     /// Raw from now on, if it is a terminal at all.
-    pub fn make_raw() -> Result<Self, Failed> {
+    pub fn make() -> io::Result<Self> {
         let input = io::stdin();
         if !isatty(&input) {
             return Ok(Self(None));
@@ -22,12 +22,12 @@ impl Terminal {
     }
 
     /// Whether it is a terminal.
-    pub fn is_raw(&self) -> bool {
+    pub fn is_terminal(&self) -> bool {
         self.0.is_some()
     }
 }
 
-impl Drop for Terminal {
+impl Drop for Raw {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
