@@ -5,7 +5,7 @@ use crate::disk::{Disk, OpenError};
 use crate::request::{MOST_SEGMENTS, Protocol, SECTOR};
 use crate::share::Shares;
 use crate::state::{self, Have, Seen, State, Step};
-use radon_domain::xenstore::{Tx, Xenstore};
+use radon_store::client::{self, Tx, Xenstore};
 use std::fmt;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ pub struct Settings {
 pub enum Error {
     /// The store.
     #[error(transparent)]
-    Store(#[from] radon_domain::error::Error),
+    Store(#[from] client::Error),
     /// The file; tried again for a while.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -184,7 +184,7 @@ impl Device {
                 {
                     return Ok(true);
                 }
-                Err(Error::Store(error)) => return Err(error.into()),
+                Err(Error::Store(error)) => return Err(Error::Store(error)),
                 Err(error) => self.fail(store, &error.to_string())?,
             }
         }
@@ -339,7 +339,7 @@ impl Device {
     }
 }
 
-fn size_nodes(store: &mut Xenstore, tx: Tx, base: &str, disk: &Disk) -> radon_domain::error::Result<()> {
+fn size_nodes(store: &mut Xenstore, tx: Tx, base: &str, disk: &Disk) -> client::Result<()> {
     let geometry = disk.geometry();
     // The disk has to be a whole number of these.
     let physical = if geometry.sectors.is_multiple_of(8) { 8 * SECTOR } else { SECTOR };

@@ -2,7 +2,7 @@
 
 use crate::connection;
 use crate::device::{Device, Error, Id, KIND, Settings};
-use radon_domain::xenstore::{Tx, Xenstore};
+use radon_store::client::{Tx, Xenstore};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 

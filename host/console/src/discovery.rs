@@ -2,10 +2,10 @@
 //! output is not to wait for that.
 
 use crate::mailbox::{Mailbox, Post};
-use radon_domain::error::{Error, Result, XenContext};
+use radon_domain::error::{Result, XenContext};
 use radon_domain::nodes::domain_path;
 use radon_domain::uuid::Uuid;
-use radon_domain::xenstore::{Tx, Xenstore};
+use radon_store::client::{self, Tx, Xenstore};
 use radon_xen::privcmd::Privcmd;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
@@ -113,11 +113,8 @@ fn watch(
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    return Err(Error::Store {
-                        what: "wait for",
-                        path: "changes".into(),
-                        source: error.into(),
-                    });
+                    let (what, path) = ("wait for", "changes".to_owned());
+                    return Err(client::Error { what, path, source: error.into() }.into());
                 }
             }
         }
@@ -184,5 +181,6 @@ fn tell(store: &mut Xenstore, terminal: &Terminal) -> Result<()> {
             store.write(tx, &format!("{console}/tty"), &terminal.path)?;
         }
         Ok(())
-    })
+    })?;
+    Ok(())
 }

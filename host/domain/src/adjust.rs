@@ -12,7 +12,7 @@ use crate::port::{self, Port};
 use crate::record::Vm;
 use crate::task::{Control, Progress, Step};
 use crate::wait::{self, Patience};
-use crate::xenstore::Tx;
+use radon_store::client::Tx;
 use std::time::Duration;
 
 /// A suspended guest would not know of a change.
@@ -189,7 +189,7 @@ impl Work<'_> {
         self.xen.set_max_memory(domid, builder::memory_limit_kib(memory)).xen("set the limit of memory")?;
         let extra = crate::layout::SPECIAL.count;
         self.xen.set_pod_target(domid, memory.pages() + extra).xen("set the target of memory")?;
-        self.store.write(Tx::NONE, &target, &memory.get().to_string())
+        Ok(self.store.write(Tx::NONE, &target, &memory.get().to_string())?)
     }
 
     /// Tells a running guest which vCPUs to use.
@@ -204,7 +204,8 @@ impl Work<'_> {
                 }
             }
             Ok(())
-        })
+        })?;
+        Ok(())
     }
 
     fn undo_on_error(&mut self, domid: u16, kind: &str, id: u32, result: Result<()>) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::nodes::{self, Node, Ports};
 use crate::policy;
 use crate::task::{Progress, Step};
 use crate::uuid::Uuid;
-use crate::xenstore::{Tx, Xenstore};
+use radon_store::client::{self, Tx, Xenstore};
 use radon_xen::foreign;
 use radon_xen::memory::MapEntry;
 use radon_xen::privcmd::Privcmd;
@@ -115,7 +115,7 @@ pub(crate) fn introduce(
     progress.at(Step::WriteNodes)?;
     write_domain(store, domid, uuid, &nodes::domain(domid, uuid, config, ports))?;
     progress.at(Step::Introduce)?;
-    store.introduce(domid, SPECIAL.store, ports.store)
+    Ok(store.introduce(domid, SPECIAL.store, ports.store)?)
 }
 
 /// A domain without vCPUs, memory or anything.
@@ -259,7 +259,7 @@ fn registers(xen: &Privcmd, domid: u16, config: &Config, image: &Image<'_>) -> R
 }
 
 /// Writes a new domain's nodes, all or none. What an earlier domain of that number or of this VM left is removed.
-fn write_domain(store: &mut Xenstore, domid: u16, uuid: Uuid, all: &[Node]) -> Result<()> {
+fn write_domain(store: &mut Xenstore, domid: u16, uuid: Uuid, all: &[Node]) -> client::Result<()> {
     store.transaction(|store, tx| {
         for path in [nodes::domain_path(domid), nodes::vm_path(uuid), nodes::toolstack_path(domid)] {
             store.remove(tx, &path)?;
@@ -269,7 +269,7 @@ fn write_domain(store: &mut Xenstore, domid: u16, uuid: Uuid, all: &[Node]) -> R
 }
 
 /// Writes nodes in order.
-pub fn write(store: &mut Xenstore, tx: Tx, all: &[Node]) -> Result<()> {
+pub fn write(store: &mut Xenstore, tx: Tx, all: &[Node]) -> client::Result<()> {
     for node in all {
         store.write(tx, &node.path, &node.value)?;
         if let Some(perms) = &node.perms {

@@ -8,8 +8,8 @@ use crate::nodes::{self, BlockNumber};
 use crate::port;
 use crate::task::{Progress, Step};
 use crate::wait::{self, Patience};
-use crate::xenstore::{Tx, Xenstore};
 use radon_linux::{link, loopdev};
+use radon_store::client::{Tx, Xenstore};
 use std::path::Path;
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ pub fn attach_nic(
         })?,
     }
     let status = format!("{}/hotplug-status", nodes::backend_path("vif", domid, id.0));
-    store.write(Tx::NONE, &status, "connected")
+    Ok(store.write(Tx::NONE, &status, "connected")?)
 }
 
 /// dom0's end of an interface.
@@ -191,7 +191,8 @@ pub fn detach(
             store.remove(tx, path)?;
         }
         store.remove(tx, &format!("/local/domain/0/error/backend/{kind}/{domid}/{id}"))
-    })
+    })?;
+    Ok(())
 }
 
 /// Devices that a domain has, or had when something was cut short: (kind, number).

@@ -18,15 +18,8 @@ pub enum Error {
         source: io::Error,
     },
     /// The store refused, or is gone.
-    #[error("the store refused to {what} {path}: {source}")]
-    Store {
-        /// The operation.
-        what: &'static str,
-        /// On what.
-        path: String,
-        /// Its errno.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Store(#[from] radon_store::client::Error),
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     File {

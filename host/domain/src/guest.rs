@@ -4,7 +4,7 @@ use crate::error::{Error, Result, XenContext};
 use crate::nodes;
 use crate::task::{Progress, Step};
 use crate::wait::{self, Patience};
-use crate::xenstore::{Tx, Xenstore};
+use radon_store::client::{self, Tx, Xenstore};
 use radon_xen::privcmd::Privcmd;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -122,7 +122,7 @@ pub fn ask(
 }
 
 /// What a guest has not taken is taken back, so that it does not do it at some later time.
-fn take_back(store: &mut Xenstore, path: &str, request: Request) -> Result<()> {
+fn take_back(store: &mut Xenstore, path: &str, request: Request) -> client::Result<()> {
     store.transaction(|store, tx| match store.read(tx, path)? {
         Some(word) if word == request.word() => store.write(tx, path, ""),
         _ => Ok(()),

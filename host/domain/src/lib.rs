@@ -8,7 +8,6 @@
 //! | [`acpi`] | the guest's ACPI tables (pure) |
 //! | [`policy`], [`context`] | CPUID policy, first registers (pure) |
 //! | [`nodes`] | the store's nodes of a domain and its devices (pure) |
-//! | [`xenstore`] | a client of the store |
 //! | [`builder`], [`device`], [`teardown`] | makes a domain; its disks and interfaces; takes it all away |
 //! | [`guest`], [`wait`] | what is asked of a running guest; waiting for others |
 //! | [`machine`] | the state machine of a VM (pure) |
@@ -42,6 +41,5 @@ pub mod task;
 pub mod teardown;
 pub mod uuid;
 pub mod wait;
-pub mod xenstore;
 
 pub use error::{Error, Result};

@@ -10,7 +10,7 @@ use crate::record::{Outcome, Record, Vm};
 use crate::task::{Control, Journal, Progress, Step};
 use crate::teardown;
 use crate::uuid::Uuid;
-use crate::xenstore::Xenstore;
+use radon_store::client::Xenstore;
 use radon_xen::privcmd::Privcmd;
 use std::path::Path;
 use std::time::Duration;

@@ -8,7 +8,7 @@
 use crate::config::{Config, Disk, DiskId, Mac, NicId};
 use crate::layout::SPECIAL;
 use crate::uuid::Uuid;
-use crate::xenstore::{Access, Perm};
+use radon_store::perm::{Access, Perm};
 
 /// dom0, where back ends and daemons live.
 const DOM0: u16 = 0;
@@ -60,9 +60,9 @@ pub struct Ports {
 
 /// Everything about a domain but its devices.
 pub fn domain(domid: u16, uuid: Uuid, config: &Config, ports: Ports) -> Vec<Node> {
-    let none = [Perm::new(DOM0, Access::None)];
-    let reads = [Perm::new(DOM0, Access::None), Perm::new(domid, Access::Read)];
-    let owns = [Perm::new(domid, Access::None)];
+    let none = [Perm::new(DOM0, Access::NONE)];
+    let reads = [Perm::new(DOM0, Access::NONE), Perm::new(domid, Access::READ)];
+    let owns = [Perm::new(domid, Access::NONE)];
     let (dom, vm, tool) = (domain_path(domid), vm_path(uuid), toolstack_path(domid));
     let mut all = vec![
         with(dom.clone(), "", &reads),
@@ -117,8 +117,8 @@ pub fn availability(domid: u16, vcpu: u32, online: bool) -> Node {
 
 /// The guest's console, as `xenconsoled` serves it.
 fn console(domid: u16, port: u32) -> Vec<Node> {
-    let reads = [Perm::new(DOM0, Access::None), Perm::new(domid, Access::Read)];
-    let owns = [Perm::new(domid, Access::None), Perm::new(DOM0, Access::Read)];
+    let reads = [Perm::new(DOM0, Access::NONE), Perm::new(domid, Access::READ)];
+    let owns = [Perm::new(domid, Access::NONE), Perm::new(DOM0, Access::READ)];
     let front = format!("{}/console", domain_path(domid));
     let back = backend_path("console", domid, 0);
     let tool = format!("{}/device/console/0", toolstack_path(domid));
@@ -166,7 +166,7 @@ pub fn note_path(kind: &str, domid: u16, id: u32) -> String {
 
 /// Back end and toolstack's note of a device.
 fn backend(back: &str, front: &str, tool: &str, domid: u16, entries: &[(&str, String)]) -> Vec<Node> {
-    let reads = [Perm::new(DOM0, Access::None), Perm::new(domid, Access::Read)];
+    let reads = [Perm::new(DOM0, Access::NONE), Perm::new(domid, Access::READ)];
     let mut all = vec![
         node(format!("{tool}/frontend"), front),
         node(format!("{tool}/backend"), back),
@@ -185,7 +185,7 @@ fn device(
     front_entries: &[(&str, String)],
     back_entries: &[(&str, String)],
 ) -> Vec<Node> {
-    let owns = [Perm::new(domid, Access::None), Perm::new(DOM0, Access::Read)];
+    let owns = [Perm::new(domid, Access::NONE), Perm::new(DOM0, Access::READ)];
     let front = frontend_path(kind, domid, id);
     let back = backend_path(kind, domid, id);
     let mut all = vec![with(front.clone(), "", &owns), node(format!("{front}/backend"), back.clone())];
@@ -302,7 +302,7 @@ mod tests {
         let all = domain(5, uuid, &config(), Ports { store: 1, console: 2 });
         let owned: Vec<&str> = all
             .iter()
-            .filter(|n| n.perms.as_ref().is_some_and(|p| p[0].domid == 5))
+            .filter(|n| n.perms.as_ref().is_some_and(|p| p[0].domid.0 == 5))
             .map(|n| n.path.trim_start_matches("/local/domain/5/"))
             .collect();
         assert_eq!(

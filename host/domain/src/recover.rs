@@ -23,7 +23,7 @@ use crate::port;
 use crate::record::{Outcome, Vm};
 use crate::task::{Control, Journal, Progress, Step};
 use crate::teardown;
-use crate::xenstore::Tx;
+use radon_store::client::Tx;
 use radon_xen::domain::DomainStatus;
 
 /// Operations during which a VM that is to run has no domain for a while.

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::manager::Manager;
 use crate::task::Control;
-use crate::xenstore::Xenstore;
+use radon_store::client::Xenstore;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -20,7 +20,8 @@ use crate::saved::{Clock, MOST_PAGES, Meta, Reader, Record, Writer};
 use crate::task::{Control, Progress, Step};
 use crate::teardown;
 use crate::uuid::Uuid;
-use crate::xenstore::{Access, Perm, Tx};
+use radon_store::client::Tx;
+use radon_store::perm::{Access, Perm};
 use radon_xen::foreign;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
@@ -337,7 +338,7 @@ impl Work<'_> {
 
     /// Linux says what it can be asked for once, when it boots.
     fn give_features(&mut self, domid: u16, features: &[String]) -> Result<()> {
-        let owns = [Perm::new(domid, Access::None)];
+        let owns = [Perm::new(domid, Access::NONE)];
         for name in features.iter().filter(|n| n.starts_with("feature-") && !n.contains('/')) {
             let path = format!("{}/control/{name}", nodes::domain_path(domid));
             self.store.write(Tx::NONE, &path, "1")?;

@@ -6,7 +6,7 @@ use crate::nodes;
 use crate::task::{Progress, Step};
 use crate::uuid::Uuid;
 use crate::wait::{self, Patience};
-use crate::xenstore::{Tx, Xenstore};
+use radon_store::client::{Tx, Xenstore};
 use radon_xen::domain::DomainStatus;
 use radon_xen::privcmd::Privcmd;
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ pub fn tear_down(xen: &Privcmd, store: &mut Xenstore, uuid: Uuid, progress: &mut
         one(xen, store, domid, uuid, progress)?;
     }
     // A build that was cut short may have left nothing but this.
-    store.remove(Tx::NONE, &nodes::vm_path(uuid))
+    Ok(store.remove(Tx::NONE, &nodes::vm_path(uuid))?)
 }
 
 fn one(
@@ -81,5 +81,6 @@ fn one(
             store.remove(tx, &path)?;
         }
         Ok(())
-    })
+    })?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::task::Progress;
-use crate::xenstore::Xenstore;
+use radon_store::client::Xenstore;
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at that the store does not report (files of the kernel, the hypervisor's own state).
@@ -45,7 +45,7 @@ pub fn until<T>(
             Err(error) => break Err(error),
         }
         if let Err(error) = store.next_event(deadline.min(Instant::now() + TICK)) {
-            break Err(error);
+            break Err(error.into());
         }
     };
     store.unwatch(path, TOKEN)?;

@@ -1,7 +1,7 @@
 //! The first nodes of the store: what toolstacks expect of dom0.
 
 use crate::Failed;
-use radon_domain::xenstore::{Tx, Xenstore};
+use radon_store::client::{Tx, Xenstore};
 
 /// As `xen-init-dom0` writes them.
 const NODES: &[(&str, &str)] = &[("/local/domain/0/domid", "0"), ("/local/domain/0/name", "Domain-0")];

@@ -1,6 +1,6 @@
 //! The store of a Xen host (xenstore): a small tree of names and values that kernels and tools share.
 //!
-//! All but [`daemon`] is the store without its plumbing: requests in, messages and journal records out, no input or
+//! All but [`daemon`] and [`client`] is the store without its plumbing: requests in, messages and journal records out, no input or
 //! output, no clock. The program `radon-stored` puts it behind a socket and behind the rings of domains.
 //!
 //! | module | the noun |
@@ -14,10 +14,12 @@
 //! | [`connection`] | a client, and what waits for it |
 //! | [`store`], `ops` | all of it together, and the operations |
 //! | [`record`], [`state`] | what survives a restart |
+//! | [`client`] | a client of a store, ours or another |
 //! | [`daemon`] | sockets, rings, the journal, and the loop: all that is not pure |
 #![forbid(unsafe_code)]
 
 pub mod children;
+pub mod client;
 pub mod connection;
 pub mod daemon;
 pub mod errno;

@@ -61,6 +61,11 @@ pub struct Perm {
 }
 
 impl Perm {
+    /// An entry.
+    pub const fn new(domid: u16, access: Access) -> Self {
+        Self { domid: DomId(domid), access }
+    }
+
     /// Reads `r5`, `w5`, `b5` or `n5`.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let (kind, number) = text.split_first().ok_or(Errno::Inval)?;

@@ -1,6 +1,7 @@
 //! A client of the store: requests one after the other, watches, transactions that are tried again on a conflict.
 
-use crate::error::{Error, Result};
+use crate::perm::Perm;
+use crate::wire;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use xen_abi::xs_wire::*;
-use zerocopy::{FromBytes, IntoBytes};
 
 /// Where the daemon listens.
 const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
@@ -17,44 +17,20 @@ const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"
 /// How long the daemon may take for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// What a domain may do with a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Nothing.
-    None,
-    /// Read it.
-    Read,
-    /// Write it.
-    Write,
-    /// Both.
-    Both,
+/// The store refused, or is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the store refused to {what} {path}: {source}")]
+pub struct Error {
+    /// The operation.
+    pub what: &'static str,
+    /// On what.
+    pub path: String,
+    /// Its errno.
+    pub source: io::Error,
 }
 
-/// One entry of a node's permissions. The first names the owner, and what everybody else may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Perm {
-    /// The domain.
-    pub domid: u16,
-    /// What it may do.
-    pub access: Access,
-}
-
-impl Perm {
-    /// An entry.
-    pub const fn new(domid: u16, access: Access) -> Self {
-        Self { domid, access }
-    }
-
-    fn text(self) -> String {
-        let letter = match self.access {
-            Access::None => 'n',
-            Access::Read => 'r',
-            Access::Write => 'w',
-            Access::Both => 'b',
-        };
-        format!("{letter}{}", self.domid)
-    }
-}
+/// Result of a request.
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// A transaction; [`Tx::NONE`] for single operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +56,14 @@ enum Link {
     Kernel(File),
 }
 
+/// An answer.
+struct Message {
+    kind: u32,
+    /// Its request's.
+    id: u32,
+    body: Vec<u8>,
+}
+
 /// A connection to the store.
 #[derive(Debug)]
 pub struct Xenstore {
@@ -98,7 +82,7 @@ impl Xenstore {
                 return Ok(Self::over(Link::Socket(socket)));
             }
         }
-        let file = radon_xen::xenbus::open_client().map_err(|source| Error::Store {
+        let file = radon_xen::xenbus::open_client().map_err(|source| Error {
             what: "answer at",
             path: format!("{} and /dev/xen/xenbus (is a store running?)", SOCKETS[0]),
             source,
@@ -151,7 +135,7 @@ impl Xenstore {
     /// Sets who may do what with a node.
     pub fn set_perms(&mut self, tx: Tx, path: &str, perms: &[Perm]) -> Result<()> {
         let mut payload = text(&[path]);
-        payload.extend(perms.iter().flat_map(|p| text(&[&p.text()])));
+        payload.extend(perms.iter().flat_map(|p| text(&[&p.to_string()])));
         self.done("set permissions of", path, XS_SET_PERMS, tx, &payload)
     }
 
@@ -206,8 +190,7 @@ impl Xenstore {
 
     /// Whether there are changes that have been read already, with an answer: the descriptor is not readable for these.
     pub fn has_events(&self) -> bool {
-        let whole = |(head, rest): (XsdSockmsg, &[u8])| rest.len() >= head.len as usize;
-        !self.events.is_empty() || XsdSockmsg::read_from_prefix(&self.input).is_ok_and(whole)
+        !self.events.is_empty() || matches!(wire::split(&self.input), Ok(Some(_)))
     }
 
     /// Tells the daemon about a new domain's ring and port.
@@ -232,22 +215,20 @@ impl Xenstore {
 
     /// Sends a request and waits for its answer; changes that arrive before it are kept.
     fn call(&mut self, kind: u32, tx: Tx, payload: &[u8]) -> io::Result<Vec<u8>> {
-        if payload.len() > XENSTORE_PAYLOAD_MAX as usize {
+        if payload.len() > wire::PAYLOAD_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let req_id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1).max(1);
-        let head = XsdSockmsg { kind, req_id, tx_id: tx.0, len: payload.len() as u32 };
-        self.send(&[head.as_bytes(), payload].concat())?;
+        self.send(&wire::message(kind, req_id, tx.0, payload))?;
         let deadline = Instant::now() + ANSWER;
         loop {
-            let Some((head, body)) = self.receive(deadline)? else {
-                return Err(io::ErrorKind::TimedOut.into());
-            };
-            if head.req_id != req_id {
-                continue;
+            match self.receive(deadline)? {
+                None => return Err(io::ErrorKind::TimedOut.into()),
+                Some(Message { kind: XS_ERROR, body, id }) if id == req_id => return Err(errno(&body)),
+                Some(Message { body, id, .. }) if id == req_id => return Ok(body),
+                Some(_) => {}
             }
-            return if head.kind == XS_ERROR { Err(errno(&body)) } else { Ok(body) };
         }
     }
 
@@ -260,13 +241,13 @@ impl Xenstore {
 
     /// The next answer; changes are put into the queue, and one of them is reported as a message with no body. `None` at the
     /// deadline.
-    fn receive(&mut self, deadline: Instant) -> io::Result<Option<(XsdSockmsg, Vec<u8>)>> {
+    fn receive(&mut self, deadline: Instant) -> io::Result<Option<Message>> {
         loop {
-            if let Some((head, body)) = self.take_message()? {
-                if head.kind != XS_WATCH_EVENT {
-                    return Ok(Some((head, body)));
+            if let Some(message) = self.take_message()? {
+                if message.kind != XS_WATCH_EVENT {
+                    return Ok(Some(message));
                 }
-                let mut words = strings(&body).into_iter();
+                let mut words = strings(&message.body).into_iter();
                 if let (Some(path), Some(token)) = (words.next(), words.next()) {
                     let event = WatchEvent { path, token };
                     // It says to look again, however often: a guest that writes fast fills no memory here.
@@ -274,7 +255,7 @@ impl Xenstore {
                         self.events.push_back(event);
                     }
                 }
-                return Ok(Some((XsdSockmsg { req_id: 0, ..head }, Vec::new())));
+                return Ok(Some(Message { id: 0, body: Vec::new(), ..message }));
             }
             if !self.wait(deadline)? {
                 return Ok(None);
@@ -291,14 +272,13 @@ impl Xenstore {
         }
     }
 
-    fn take_message(&mut self) -> io::Result<Option<(XsdSockmsg, Vec<u8>)>> {
-        let Ok((head, rest)) = XsdSockmsg::read_from_prefix(&self.input) else { return Ok(None) };
-        if head.len > XENSTORE_PAYLOAD_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let Some(body) = rest.get(..head.len as usize).map(<[u8]>::to_vec) else { return Ok(None) };
-        self.input.drain(..size_of::<XsdSockmsg>() + body.len());
-        Ok(Some((head, body)))
+    fn take_message(&mut self) -> io::Result<Option<Message>> {
+        let Some((found, length)) = wire::split(&self.input).map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        let message = Message { kind: found.kind, id: found.req_id, body: found.payload.to_vec() };
+        self.input.drain(..length);
+        Ok(Some(message))
     }
 
     /// Waits until there is something to read; `false` at the deadline.
@@ -326,7 +306,7 @@ impl AsFd for Xenstore {
 }
 
 fn failed(what: &'static str, path: &str, source: io::Error) -> Error {
-    Error::Store { what, path: path.to_owned(), source }
+    Error { what, path: path.to_owned(), source }
 }
 
 /// Strings, each ended by a zero.
@@ -361,8 +341,7 @@ mod tests {
     use super::*;
 
     fn message(kind: u32, req_id: u32, body: &[u8]) -> Vec<u8> {
-        let head = XsdSockmsg { kind, req_id, tx_id: 0, len: body.len() as u32 };
-        [head.as_bytes(), body].concat()
+        wire::message(kind, req_id, 0, body)
     }
 
     #[test]
@@ -387,8 +366,9 @@ mod tests {
     #[test]
     fn a_message_longer_than_the_protocol_allows_is_an_error() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let head = XsdSockmsg { kind: XS_READ, req_id: 1, tx_id: 0, len: XENSTORE_PAYLOAD_MAX + 1 };
-        theirs.write_all(head.as_bytes()).unwrap();
+        let mut head = message(XS_READ, 1, b"");
+        head[12..16].copy_from_slice(&(XENSTORE_PAYLOAD_MAX + 1).to_le_bytes());
+        theirs.write_all(&head).unwrap();
         assert!(Xenstore::over_socket(ours).read(Tx::NONE, "x").is_err());
     }
 }

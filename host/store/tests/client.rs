@@ -1,7 +1,7 @@
 //! The client of the store against a server that says what a test wants it to say.
 
 use proptest::prelude::*;
-use radon_domain::xenstore::{Tx, Xenstore};
+use radon_store::client::{Error, Tx, Xenstore};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
@@ -77,7 +77,8 @@ fn a_transaction_is_tried_again_until_nobody_disturbs_it() {
         .unwrap();
     assert_eq!(tries, 3);
     // A body that fails ends its transaction, and is not tried again.
-    let failed: Result<(), _> = store.transaction(|_, _| Err(radon_domain::Error::Invalid("no".to_owned())));
+    let no = || Error { what: "do", path: "/a".to_owned(), source: std::io::ErrorKind::Other.into() };
+    let failed: Result<(), _> = store.transaction(|_, _| Err(no()));
     assert!(failed.is_err());
     drop(store);
     let ends: Vec<Vec<u8>> =
