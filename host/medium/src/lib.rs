@@ -13,7 +13,7 @@ pub mod gpt;
 pub const SECTOR: u64 = 512;
 
 /// CRC-32 as in GPT, zip and Ethernet.
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     let fold = |crc: u32, byte: &u8| {
         (0..8).fold(crc ^ u32::from(*byte), |c, _| c >> 1 ^ if c & 1 == 1 { 0xedb8_8320 } else { 0 })
     };

@@ -12,6 +12,7 @@ pub mod events;
 pub mod grants;
 pub mod hypercall;
 pub mod image;
+pub mod medium;
 pub mod mmio;
 pub mod nbd;
 pub mod network;
@@ -54,12 +55,14 @@ pub const TARGETS: &[Target] = &[
     ("vhd", image::vhd),
     ("qcow2", image::qcow2),
     ("nbd", nbd::run),
+    ("gpt", medium::gpt),
     ("block_ring", block::ring),
     ("block_table", block::table),
     ("xmlrpc", api::xmlrpc),
     ("jsonrpc", api::jsonrpc),
     ("filter", api::filter),
     ("dhcp", network::dhcp),
+    ("dhcp_reply", network::dhcp_reply),
     ("leases", network::leases),
     ("dns", network::dns),
     ("metadata", network::http),

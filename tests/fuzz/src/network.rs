@@ -1,7 +1,8 @@
-//! What guests send to a network's services: DHCP, DNS, requests for metadata; and the file of leases.
+//! What guests send to a network's services: DHCP, DNS, requests for metadata; the file of leases; and what a DHCP server tells the
+//! host.
 
 use radon_network::dhcp::lease::{Lease, Pool};
-use radon_network::dhcp::message::Query as Dhcp;
+use radon_network::dhcp::message::{Query as Dhcp, Reply};
 use radon_network::dhcp::server::{Outcome, Terms, respond};
 use radon_network::dhcp::{journal, message};
 use radon_network::dns::message::{Bad, Query as Dns};
@@ -51,6 +52,13 @@ pub fn dhcp(mut data: &[u8]) {
         let clients: BTreeSet<_> = live.iter().filter_map(|l| l.mac).collect();
         assert_eq!(clients.len(), live.iter().filter(|l| l.mac.is_some()).count(), "one address each");
     }
+}
+
+/// A server's message: what the host would set is an address that an interface can have.
+pub fn dhcp_reply(data: &[u8]) {
+    let Some(reply) = Reply::parse(data) else { return };
+    assert!(reply.length <= 32 && reply.dns.len() * 4 <= data.len(), "{reply:?}");
+    assert!(!reply.yours.is_multicast() && !reply.yours.is_loopback() && !reply.yours.is_broadcast());
 }
 
 /// The file of leases.

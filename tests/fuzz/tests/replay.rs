@@ -81,5 +81,5 @@ macro_rules! replays {
     };
 }
 replays! { hypercall decode_length decode_memory evtchn grant bootproto acpi kernel cmdline vpci policy store store_records
-vapic mmio walk symbols vhd qcow2 nbd block_ring block_table xmlrpc jsonrpc filter
-dhcp leases dns metadata console_ring console_file xlcfg saved_vm }
+vapic mmio walk symbols vhd qcow2 nbd gpt block_ring block_table xmlrpc jsonrpc filter
+dhcp dhcp_reply leases dns metadata console_ring console_file xlcfg saved_vm }
