@@ -1,10 +1,10 @@
 //! Consoles that the store tells of: a thread of its own, because the store may take its time, or be started again, and guests'
 //! output is not to wait for that.
 
-use crate::mailbox::{Mailbox, Post};
 use radon_domain::error::{Result, XenContext};
 use radon_domain::nodes::domain_path;
 use radon_domain::uuid::Uuid;
+use radon_linux::mailbox::{Mailbox, Post};
 use radon_store::client::{self, Tx, Xenstore};
 use radon_xen::privcmd::Privcmd;
 use rustix::event::{PollFd, PollFlags, poll};

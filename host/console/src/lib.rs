@@ -12,7 +12,6 @@
 //! | [`life`] | one domain's console, served |
 //! | [`request`], [`viewer`] | what a client of the socket asks; a client |
 //! | [`daemon`] | all of it, in one loop |
-//! | [`mailbox`] | messages between the daemon's two threads |
 //! | [`client`] | the client's end of the socket |
 #![forbid(unsafe_code)]
 
@@ -24,7 +23,6 @@ pub mod history;
 pub mod life;
 pub mod logs;
 pub mod machine;
-pub mod mailbox;
 pub mod pace;
 pub mod pty;
 pub mod record;

@@ -14,6 +14,8 @@ use radon_store::perm::{Access, Perm};
 const DOM0: u16 = 0;
 /// `XenbusStateInitialising` (`io/xenbus.h`).
 const INITIALISING: &str = "1";
+/// Who serves framebuffers that are made here, as their directories say: what `xl` makes is qemu's.
+pub const VNC: &str = "radon-vnc";
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 //! | [`link`] | netlink | network interfaces and their bridges |
 //! | [`usage`] | sysfs | what guests have read, written, sent and received |
 //! | [`service`] | processes, locks, sockets | a program that serves: background, lock, readiness |
+//! | [`mailbox`] | eventfd | messages from one thread to another that waits for descriptors |
 //! | [`messages`] | standard error, `/dev/log` | what it says |
 //! | [`terminal`] | termios | a terminal, raw for a while |
 
@@ -17,6 +18,7 @@ pub mod block;
 pub mod fiemap;
 pub mod link;
 pub mod loopdev;
+pub mod mailbox;
 pub mod messages;
 pub mod reflink;
 pub mod service;

@@ -9,6 +9,7 @@ pub mod boot;
 pub mod console;
 pub mod decode;
 pub mod events;
+pub mod framebuffer;
 pub mod grants;
 pub mod hypercall;
 pub mod image;
@@ -68,6 +69,8 @@ pub const TARGETS: &[Target] = &[
     ("metadata", network::http),
     ("console_ring", console::ring),
     ("console_file", console::file),
+    ("framebuffer_page", framebuffer::page),
+    ("framebuffer_viewer", framebuffer::viewer),
     ("xlcfg", xlcfg::run),
     ("saved_vm", saved::run),
 ];

@@ -82,4 +82,4 @@ macro_rules! replays {
 }
 replays! { hypercall decode_length decode_memory evtchn grant bootproto acpi kernel cmdline vpci policy store store_records
 vapic mmio walk symbols vhd qcow2 nbd gpt block_ring block_table xmlrpc jsonrpc filter
-dhcp dhcp_reply leases dns metadata console_ring console_file xlcfg saved_vm }
+dhcp dhcp_reply leases dns metadata console_ring console_file framebuffer_page framebuffer_viewer xlcfg saved_vm }

@@ -3,8 +3,8 @@
 use radon_console::daemon::{Daemon, Ears, Settings};
 use radon_console::discovery::{Found, Terminal};
 use radon_console::machine::Machine;
-use radon_console::mailbox::{Mailbox, Post, mailbox};
 use radon_domain::uuid::Uuid;
+use radon_linux::mailbox::{Mailbox, Post, mailbox};
 use radon_xen::evtchn::Port;
 use radon_xen::page::SharedPages;
 use std::collections::{BTreeMap, BTreeSet};

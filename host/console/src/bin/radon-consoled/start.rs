@@ -5,7 +5,7 @@ use radon_console::daemon::{Daemon, Ears, Settings};
 use radon_console::discovery;
 use radon_console::logs::Hypervisor;
 use radon_console::machine::Xen;
-use radon_console::mailbox::mailbox;
+use radon_linux::mailbox::mailbox;
 use radon_linux::messages::Messages;
 use radon_linux::service;
 use radon_xen::privcmd::Privcmd;

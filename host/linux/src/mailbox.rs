@@ -26,6 +26,12 @@ pub fn mailbox<T>() -> io::Result<(Post<T>, Mailbox<T>)> {
     Ok((Post(shared.clone()), Mailbox(shared)))
 }
 
+impl<T> Clone for Post<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<T> Post<T> {
     /// Puts one in.
     pub fn send(&self, letter: T) {
