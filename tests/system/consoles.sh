@@ -1,10 +1,10 @@
 # radon-consoled: guests of radon-domain and of xl, seen and typed to by its own clients and by Debian's xl.
-# limit: 240
+# limit: 360
 . /usr/lib/radon/lib.sh
 . /usr/lib/radon/domains-lib.sh
 
 CONSOLED=/usr/local/sbin/radon-consoled
-daemon() { $CONSOLED --log=guest --log-dir=/var/log/xen/console --pid-file=/run/xen/xenconsoled.pid; }
+daemon() { $CONSOLED --log=all --log-dir=/var/log/xen/console --pid-file=/run/xen/xenconsoled.pid; }
 history() { $CONSOLED history $1 > /run/history.$1; }
 history_has() { history $1 && grep -q "$2" /run/history.$1; }
 # lines_with FILE TEXT: how many lines have it.
@@ -32,6 +32,7 @@ kill -9 $(cat /run/xen/xenconsoled.pid)
 expect killed "it runs" waitfor 10 sh -c '! kill -0 $(cat /run/xen/xenconsoled.pid)'
 usleep 500000
 check restart daemon
+check hypervisors-log waitfor 20 grep -q "(XEN)" /var/log/xen/console/hypervisor.log
 check guest-goes-on waitfor 60 history_has talk ^ticked1
 seen=$(sed -n 's/^tick \([0-9]\) 1\.2\..*\.399\.400.*/\1/p' /run/history.talk | tr '\n' ' ')
 expect nothing-lost-or-doubled "$seen" [ "$seen" = "1 2 3 4 5 6 7 8 9 " ]
@@ -83,3 +84,51 @@ $VM delete talk
 guest_config theirs 192 1 poweroff
 check xl-guest guest_up theirs
 check xl-guest-goes waitfor 30 gone theirs
+
+# A framebuffer, seen by Debian's vncsnapshot, and typed to.
+SHOWN=/run/radon-vnc.pid
+screen_up() {
+    radon-vnc --pid-file=$SHOWN -v && $VM create --kernel $GUEST/vmlinuz-whole --initrd $GUEST/initrd-whole --memory 256 \
+        --cmdline "console=hvc0 quiet radon.do=screen" --vfb screen && waitfor 120 history_has screen "GUEST painted 800,600"
+}
+# pixel X Y: its colour in the last snapshot, red, green, blue.
+pixel() { dd if=/run/shot.ppm bs=1 skip=$((15 + ($2 * 800 + $1) * 3)) count=3 2> /dev/null | od -An -tu1 | tr -s ' '; }
+# is X Y RED GREEN BLUE: about that colour; JPEG is not exact.
+is() { set -- $3 $4 $5 $(pixel $1 $2); [ $# = 6 ] && [ $((($1 - $4) * ($1 - $4) + ($2 - $5) * ($2 - $5) + ($3 - $6) * ($3 - $6))) -lt 100 ]; }
+snapshot() { vncsnapshot -quiet -quality 100 127.0.0.1:1 /run/shot.jpg > /run/shot.log 2>&1 && djpeg -pnm /run/shot.jpg > /run/shot.ppm; }
+three_colours() { snapshot && is 400 150 255 0 0 && is 790 350 0 255 0 && is 20 590 0 0 255; }
+seen() { echo "$(head -c 15 /run/shot.ppm | tr '\n' ' ')$(pixel 400 150),$(pixel 790 350),$(pixel 20 590) $(tail -n 2 /run/shot.log)"; }
+# typed TEXT: a viewer that types a line, and stays until the guest's other console shows what came of it.
+typed() {
+    {
+        printf 'RFB 003.008\n\001\001'
+        for code in $(printf '%s' "$1" | od -An -v -to1); do printf "\\004\\001\\000\\000\\000\\000\\000\\$code\\004\\000\\000\\000\\000\\000\\000\\$code"; done
+        printf '\004\001\000\000\000\000\377\015\004\000\000\000\000\000\377\015'
+        waitfor 30 history_has screen "$2"
+    } | nc 127.0.0.1 5901 > /dev/null
+    history_has screen "$2"
+}
+check screen-up screen_up
+expect screen-listed "$(radon-vnc list)" sh -c "radon-vnc list | grep ' screen$'"
+radon-vnc forward screen --listen 127.0.0.1:5901 > /run/forward.log 2>&1 &
+forward=$!
+check screen-forwarded waitfor 10 grep -q 'vncviewer 127.0.0.1::5901' /run/forward.log
+waitfor 20 three_colours
+expect screen-seen "$(seen)" three_colours
+check screen-typed typed 'echo ScReEn-$((40+2)) > /dev/hvc0' ^ScReEn-42
+# Its successor goes on with the same guest.
+kill -9 $(cat $SHOWN)
+waitfor 10 sh -c "! kill -0 $(cat $SHOWN)"
+check screen-restart radon-vnc --pid-file=$SHOWN -v
+check screen-taken-up-again waitfor 20 snapshot
+check screen-typed-again typed 'cat /tmp/picture > /dev/fb0; echo again$((1)) > /dev/hvc0' ^again1
+expect screen-seen-again "$(seen)" waitfor 10 three_colours
+# The guest goes, and comes back.
+check screen-reboot $VM reboot screen
+check screen-second-life waitfor 120 said_times screen "GUEST painted" 2
+expect screen-seen-in-second-life "$(seen)" waitfor 20 three_colours
+check screen-destroy $VM destroy screen
+check screen-traceless traceless
+expect screen-gone "$(radon-vnc list)" [ -z "$(radon-vnc list)" ]
+$VM delete screen
+kill $forward $(cat $SHOWN)

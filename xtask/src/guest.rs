@@ -25,6 +25,14 @@ pub fn i386() -> Result<Vec<(String, Vec<u8>)>> {
     Ok(vec![("srv/guest/vmlinuz-i386".to_owned(), kernel), ("srv/guest/initrd-i386".to_owned(), initramfs)])
 }
 
+/// What a guest with a keyboard boots, as files of dom0: Debian's whole kernel, because the cloud's has no driver for it, and initramfs.
+pub fn whole(packages: &Packages) -> Result<Vec<(String, Vec<u8>)>> {
+    let version = packages.kernel_version(false)?;
+    let initramfs = initramfs_of(&packages.dom0.join("usr/bin/busybox"), &packages.kernels, &version)?;
+    let kernel = read(&packages.kernel(false)?)?;
+    Ok(vec![("srv/guest/vmlinuz-whole".to_owned(), kernel), ("srv/guest/initrd-whole".to_owned(), initramfs)])
+}
+
 fn initramfs_of(busybox: &Path, kernels: &Path, version: &str) -> Result<Vec<u8>> {
     let mut cpio = Cpio::new();
     base(&mut cpio);

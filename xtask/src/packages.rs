@@ -50,6 +50,9 @@ pub const GUEST: &[&str] = &[
 /// What the networks of the host layer need in dom0 besides, and a second DHCP client to test them with.
 const NETWORKS: &[&str] = &["nftables", "isc-dhcp-client"];
 
+/// A VNC client, and what reads its pictures.
+const VIEWER: &[&str] = &["vncsnapshot", "libjpeg-turbo-progs"];
+
 /// What the host image has besides dom0's: rules of networks, the data partition's file system, GRUB for guests.
 const HOST: &[&str] = &["nftables", "xfsprogs", "grub-xen-host"];
 
@@ -166,10 +169,19 @@ pub fn i386() -> Result<(PathBuf, String)> {
 
 /// Files for dom0 with which networks are made and tested: programs and their libraries, as (path in dom0, content).
 pub fn networks() -> Result<Vec<(String, Vec<u8>)>> {
+    programs("networks", NETWORKS, &["usr/sbin/nft", "usr/sbin/dhclient"])
+}
+
+/// The same with which a framebuffer is looked at.
+pub fn viewer() -> Result<Vec<(String, Vec<u8>)>> {
+    programs("viewer", VIEWER, &["usr/bin/vncsnapshot", "usr/bin/djpeg"])
+}
+
+fn programs(name: &str, roots: &[&str], programs: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
     let debs = paths::cache().join("debs");
     std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
-    let (tree, _) = tree("networks", NETWORKS, &debs)?;
-    let mut all: Vec<PathBuf> = ["usr/sbin/nft", "usr/sbin/dhclient"].map(PathBuf::from).into();
+    let (tree, _) = tree(name, roots, &debs)?;
+    let mut all: Vec<PathBuf> = programs.iter().map(PathBuf::from).collect();
     all.extend(elf::libraries(&tree, &all)?);
     // A library is found by the name that programs were linked with, which is a link to the file.
     all.iter().map(|path| Ok((path.display().to_string(), std::fs::read(tree.join(path))?))).collect()

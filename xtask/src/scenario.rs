@@ -130,6 +130,12 @@ impl Options {
                 extra.push((format!("usr/local/sbin/{name}"), std::fs::read(program::build(name, name)?)?));
             }
         }
+        if scenario.split(',').any(|s| s == "consoles") {
+            let program = program::build("radon-framebuffer", "radon-vnc")?;
+            extra.push(("usr/local/sbin/radon-vnc".to_owned(), std::fs::read(program)?));
+            extra.extend(packages::viewer()?);
+            extra.extend(guest::whole(&packages)?);
+        }
         if networks {
             let program = program::build("radon-network", "radon-network")?;
             extra.push(("usr/local/sbin/radon-network".to_owned(), std::fs::read(program)?));

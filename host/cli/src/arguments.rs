@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Hosts, VMs and volumes.
@@ -73,6 +74,12 @@ pub enum Command {
         /// Print what it said, and leave
         #[arg(long)]
         history: bool,
+        /// Its framebuffer instead: let VNC viewers of this machine reach it until ended (Ctrl-C). Whoever can connect sees it and types
+        #[arg(long, conflicts_with = "history")]
+        vnc: bool,
+        /// Address for them; port 0 is any free one
+        #[arg(long, default_value = "127.0.0.1:5901", requires = "vnc")]
+        listen: SocketAddr,
     },
     /// What the host and its VMs are using, live; q leaves, c m d n set the order
     Top {
@@ -194,7 +201,7 @@ pub struct Create {
     #[arg(required_unless_present = "file")]
     pub name: Option<String>,
     /// As a configuration file of xl's says (xl.cfg(5)); disks name volumes, bridges name networks
-    #[arg(short, long, conflicts_with_all = ["name", "kernel", "initrd", "cmdline", "memory", "vcpus", "volumes", "networks"])]
+    #[arg(short, long, conflicts_with_all = ["name", "kernel", "initrd", "cmdline", "memory", "vcpus", "volumes", "networks", "vfb"])]
     pub file: Option<PathBuf>,
     /// Kernel, in the host's folder for them
     #[arg(long, required_unless_present = "file")]
@@ -217,6 +224,9 @@ pub struct Create {
     /// A network to connect to (may be repeated)
     #[arg(long = "network")]
     pub networks: Vec<String>,
+    /// A framebuffer with keyboard and pointer (radon console --vnc), 800x600 unless it says otherwise
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub vfb: Option<String>,
     /// It is only there to be cloned
     #[arg(long)]
     pub template: bool,

@@ -26,6 +26,8 @@ pub struct Places {
     pub networks: PathBuf,
     /// Where the console daemon listens.
     pub consoles: PathBuf,
+    /// Where the daemon of framebuffers listens.
+    pub framebuffers: PathBuf,
 }
 
 /// The daemon is killed on entering a step of a VM's operation: how tests cut operations short.

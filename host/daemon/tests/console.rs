@@ -11,6 +11,7 @@ use radon_api::{Call, Role, Value};
 use radon_daemon::app::{App, Places, fields};
 use radon_daemon::{dispatch, domains, server};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 const VM: &str = "07070707-0707-0707-0707-070707070707";
+const FRAMEBUFFER: &str = "09090909-0707-0707-0707-070707070707";
 const CONSOLE: &str = "08080808-0707-0707-0707-070707070707";
 
 struct Setting {
@@ -38,6 +40,7 @@ impl Setting {
             kernels: dir.join("kernels"),
             networks: dir.join("networks"),
             consoles: dir.join("socket"),
+            framebuffers: dir.join("framebuffers"),
         };
         let app =
             App::open(places, Arc::new(domains::Xen::new(dir.join("domains.redb"), dir.join("suspended"))))
@@ -48,6 +51,9 @@ impl Setting {
         app.database
             .change(|c| {
                 let vm = c.insert("VM", fields([("uuid", VM.into()), ("name_label", "web".into())]))?;
+                let picture =
+                    [("uuid", FRAMEBUFFER.into()), ("VM", vm.clone().into()), ("protocol", "rfb".into())];
+                c.insert("console", fields(picture))?;
                 c.insert("console", fields([("uuid", CONSOLE.into()), ("VM", vm.into())])).map(drop)
             })
             .unwrap();
@@ -135,6 +141,46 @@ async fn a_websocket_shows_the_history_and_types_until_the_session_ends() {
             assert!(!matches!(message, Message::Close(Some(_))), "{message:?}");
         }
         assert!(setting.websocket(&format!("session_id={session}&vm={VM}")).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_framebuffer_by_a_websocket_and_a_tunnel() {
+    let setting = Setting::new().await;
+    let session = setting.login(Role::VmOperator);
+    within(async {
+        let names = [format!("uuid={FRAMEBUFFER}"), format!("vm={VM}&protocol=rfb")];
+        for name in &names {
+            let query = format!("session_id={session}&{name}");
+            // Before the daemon of framebuffers runs.
+            let refused = setting.websocket(&query).await.unwrap_err();
+            assert!(matches!(&refused, Error::Http(answer) if answer.status() == 503), "{refused:?}");
+            let history = setting.ask(&format!("GET /console?{query} HTTP/1.1\r\nHost: a")).await;
+            assert!(history.starts_with("HTTP/1.1 400") && history.contains("no history"), "{history}");
+        }
+        let screens = Arc::new(radon_framebuffer::server::Screens::default());
+        let _screen = screens.of(VM.parse().unwrap(), 1, "web");
+        let listener = UnixListener::bind(&setting.app.places.framebuffers).unwrap();
+        std::thread::spawn(move || radon_framebuffer::server::run(&listener, &screens));
+        for name in &names {
+            let query = format!("session_id={session}&{name}");
+            let mut socket = setting.websocket(&query).await.unwrap();
+            sees(&mut socket, "RFB 003.008\n").await;
+            let mut stream = setting.connect().await;
+            let head = format!("CONNECT /console?{query} HTTP/1.1\r\nHost: a\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            while !text.ends_with("\r\n\r\nRFB 003.008\n") {
+                text.push(stream.read_u8().await.unwrap().into());
+            }
+            assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+            // The viewer's turn: version, no security; the server's answer ends with the VM's name.
+            stream.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
+            let mut hello = [0; 2 + 4 + 24 + 3];
+            stream.read_exact(&mut hello).await.unwrap();
+            assert!(hello.ends_with(b"\0\0\0\x03web"), "{hello:?}");
+        }
     })
     .await;
 }

@@ -16,6 +16,7 @@ fn open(dir: &Path) -> Arc<App> {
         kernels: dir.join("kernels"),
         networks: dir.join("networks"),
         consoles: dir.join("none"),
+        framebuffers: dir.join("none"),
     };
     App::open(places, Arc::new(xen(dir))).unwrap()
 }
@@ -98,6 +99,7 @@ fn objects_are_the_same_after_a_restart() {
             kernels: dir.path().join("kernels"),
             networks: dir.path().join("networks"),
             consoles: dir.path().join("none"),
+            framebuffers: dir.path().join("none"),
         };
         match App::open(places, Arc::new(xen(dir.path()))) {
             Ok(app) => break app,

@@ -136,6 +136,33 @@ pub struct Nic {
     pub port: Option<Box<Port>>,
 }
 
+/// A framebuffer, with keyboard and pointer, served by `radon-vnc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Framebuffer {
+    /// Pixels.
+    pub width: u16,
+    /// Pixels.
+    pub height: u16,
+}
+
+impl Default for Framebuffer {
+    /// As large as Linux makes it without being asked.
+    fn default() -> Self {
+        Self { width: 800, height: 600 }
+    }
+}
+
+impl FromStr for Framebuffer {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let side = |text: &str| text.parse::<u16>().ok().filter(|side| (64..=4096).contains(side));
+        let sides = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+        let wrong = || Error::Invalid(format!("{text} is no size of a framebuffer: 64x64 to 4096x4096 are"));
+        sides.map(|(width, height)| Self { width, height }).ok_or_else(wrong)
+    }
+}
+
 /// What follows when a guest ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -171,6 +198,9 @@ pub struct Config {
     pub disks: BTreeMap<DiskId, Disk>,
     /// Interfaces.
     pub nics: BTreeMap<NicId, Nic>,
+    /// Its framebuffer, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framebuffer: Option<Framebuffer>,
     /// When it powers off.
     pub on_poweroff: Action,
     /// When it reboots.
@@ -197,10 +227,16 @@ impl Config {
             vcpus: 1,
             disks: BTreeMap::new(),
             nics: BTreeMap::new(),
+            framebuffer: None,
             on_poweroff: Action::Destroy,
             on_reboot: Action::Restart,
             on_crash: Action::Destroy,
         }
+    }
+
+    /// The devices of its framebuffer, if it has one, by their directories' names.
+    pub fn screen(&self) -> impl Iterator<Item = (&'static str, &Framebuffer)> {
+        self.framebuffer.iter().flat_map(|framebuffer| ["vfb", "vkbd"].map(|kind| (kind, framebuffer)))
     }
 
     /// An error that names what makes no sense.
@@ -254,6 +290,18 @@ mod tests {
         }
         assert_eq!(DiskId::from_number(51713), None);
         assert_eq!(DiskId::from_number(2048), None);
+    }
+
+    #[test]
+    fn framebuffers() {
+        assert_eq!("1024x768".parse::<Framebuffer>().unwrap(), Framebuffer { width: 1024, height: 768 });
+        for bad in ["", "1024", "x", "63x64", "5000x100", "100x-1", "70000x100"] {
+            assert!(bad.parse::<Framebuffer>().is_err(), "{bad}");
+        }
+        // What was recorded before there were any.
+        let mut old = serde_json::to_value(Config::new("vm", "/k".into())).unwrap();
+        assert!(old.as_object_mut().unwrap().get("framebuffer").is_none());
+        assert_eq!(serde_json::from_value::<Config>(old).unwrap().framebuffer, None);
     }
 
     #[test]

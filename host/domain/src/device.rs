@@ -2,7 +2,7 @@
 //! elsewhere is done here: loop devices, and the bridge.
 
 use crate::builder;
-use crate::config::{Backend, Disk, DiskId, Mac, Nic, NicId};
+use crate::config::{Backend, Disk, DiskId, Framebuffer, Mac, Nic, NicId};
 use crate::error::{Error, Result};
 use crate::nodes::{self, BlockNumber};
 use crate::port;
@@ -28,7 +28,7 @@ const BACKEND: Duration = Duration::from_secs(30);
 const FORCED: Duration = Duration::from_secs(10);
 
 /// Kinds of devices, as their back ends' directories are called.
-pub const KINDS: [&str; 3] = ["vbd", "rdisk", "vif"];
+pub const KINDS: [&str; 5] = ["vbd", "rdisk", "vif", "vfb", "vkbd"];
 
 /// A disk appears in the domain.
 pub fn attach_disk(
@@ -99,6 +99,22 @@ pub fn attach_nic(
     Ok(store.write(Tx::NONE, &status, "connected")?)
 }
 
+/// One of the two devices of a framebuffer ([`Config::screen`](crate::config::Config::screen)) appears in the domain.
+pub fn attach_screen(
+    store: &mut Xenstore,
+    domid: u16,
+    kind: &'static str,
+    framebuffer: &Framebuffer,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    progress.at(Step::WriteScreen)?;
+    let nodes = if kind == "vfb" { nodes::framebuffer } else { nodes::keyboard };
+    let all = nodes(domid, framebuffer);
+    store.transaction(|store, tx| builder::write(store, tx, &all))?;
+    progress.at(Step::AwaitScreen)?;
+    await_backend(store, kind, domid, 0, kind, progress, || true)
+}
+
 /// dom0's end of an interface.
 pub fn interface(domid: u16, id: NicId) -> String {
     format!("vif{domid}.{}", id.0)
@@ -117,6 +133,7 @@ fn await_backend(
     let complaint = format!("/local/domain/0/error/backend/{kind}/{domid}/{id}/error");
     let (who, what) = match kind {
         "rdisk" => ("radon-block", "take up the disk (does it run?)"),
+        "vfb" | "vkbd" => ("radon-vnc", "take up the framebuffer (does it run?)"),
         _ => ("dom0's kernel", "take up the device (is its back-end driver loaded?)"),
     };
     let patience = Patience { who, what, limit: BACKEND };

@@ -249,6 +249,9 @@ impl Work<'_> {
             let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, *id));
             device::attach_nic(store, domid, *id, nic, mac, journal)?;
         }
+        for (kind, framebuffer) in vm.config.screen() {
+            device::attach_screen(store, domid, kind, framebuffer, journal)?;
+        }
         journal.at(Step::RecordDomain)?;
         self.record.update(vm.uuid, |vm| vm.domid = Some(domid))?;
         if power == Power::Paused {

@@ -5,7 +5,7 @@
 //! has a directory of its front end below the first, one of its back end below `/local/domain/0/backend`, and one below the
 //! last. A directory is written after its parent; nodes without permissions of their own inherit.
 
-use crate::config::{Config, Disk, DiskId, Mac, NicId};
+use crate::config::{Config, Disk, DiskId, Framebuffer, Mac, NicId};
 use crate::layout::SPECIAL;
 use crate::uuid::Uuid;
 use radon_store::perm::{Access, Perm};
@@ -260,6 +260,29 @@ pub fn nic(domid: u16, id: NicId, bridge: &str, mac: Mac) -> Vec<Node> {
     device("vif", domid, id.0, &front, &back)
 }
 
+/// A framebuffer, served by `radon-vnc`. Linux reads the size and what the pointer can do when it finds the device.
+pub fn framebuffer(domid: u16, framebuffer: &Framebuffer) -> Vec<Node> {
+    let size = size(framebuffer);
+    // MiB, rounded up: Linux takes no more than that, nor than its own `xen_fbfront.video`.
+    let bytes = 4 * u32::from(framebuffer.width) * u32::from(framebuffer.height);
+    let own = [("server", VNC.to_owned()), ("videoram", bytes.div_ceil(1 << 20).to_string())];
+    device("vfb", domid, 0, &[], &[&own[..], &size].concat())
+}
+
+/// The keyboard and the pointer that belong to a framebuffer.
+pub fn keyboard(domid: u16, framebuffer: &Framebuffer) -> Vec<Node> {
+    let own = [
+        ("server", VNC.to_owned()),
+        ("feature-abs-pointer", "1".to_owned()),
+        ("feature-raw-pointer", "1".to_owned()),
+    ];
+    device("vkbd", domid, 0, &[], &[&own[..], &size(framebuffer)].concat())
+}
+
+fn size(framebuffer: &Framebuffer) -> [(&'static str, String); 2] {
+    [("width", framebuffer.width.to_string()), ("height", framebuffer.height.to_string())]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +306,8 @@ mod tests {
         let d = Disk { path: "/d".into(), read_only: false, backend: Backend::Kernel };
         all.extend(disk(5, "xvda".parse().unwrap(), &d, BlockNumber { major: 7, minor: 1 }));
         all.extend(nic(5, NicId(0), "b", Mac::xen([0; 3])));
+        all.extend(framebuffer(5, &Framebuffer::default()));
+        all.extend(keyboard(5, &Framebuffer::default()));
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for (at, n) in all.iter().enumerate() {
             assert_eq!(seen.insert(&n.path, at), None, "{} twice", n.path);
@@ -327,6 +352,24 @@ mod tests {
         assert_eq!(find(&all, "/local/domain/5/cpu/0/availability").value, "online");
         assert_eq!(find(&all, "/local/domain/5/cpu/2/availability").value, "offline");
         assert_eq!(find(&all, "/local/domain/5/store/ring-ref").value, "1044476");
+    }
+
+    #[test]
+    fn a_framebuffer_as_linux_reads_it() {
+        let large = Framebuffer { width: 1024, height: 768 };
+        let all = [framebuffer(5, &large), keyboard(5, &large)].concat();
+        let back =
+            |kind, name| find(&all, &format!("/local/domain/0/backend/{kind}/5/0/{name}")).value.as_str();
+        assert_eq!(
+            (back("vfb", "videoram"), back("vfb", "width"), back("vkbd", "height")),
+            ("3", "1024", "768")
+        );
+        assert_eq!((back("vfb", "server"), back("vkbd", "server")), (VNC, VNC));
+        assert_eq!(
+            find(&all, "/local/domain/5/device/vkbd/0/backend").value,
+            "/local/domain/0/backend/vkbd/5/0"
+        );
+        assert_eq!(find(&all, "/libxl/5/device/vfb/0/frontend").value, "/local/domain/5/device/vfb/0");
     }
 
     #[test]

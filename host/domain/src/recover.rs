@@ -155,13 +155,17 @@ impl Work<'_> {
                 port::connect(&device::interface(domid, *id), port, mac)?;
             }
         }
+        for (kind, framebuffer) in vm.config.screen().filter(|(kind, _)| !present.contains(&(*kind, 0))) {
+            device::attach_screen(&mut self.store, domid, kind, framebuffer, &mut self.journal)?;
+        }
         Ok(())
     }
 }
 
 fn wanted(config: &Config) -> Vec<(&'static str, u32)> {
     let disks = config.disks.iter().map(|(id, disk)| (disk.backend.kind(), id.number()));
-    disks.chain(config.nics.keys().map(|id| ("vif", id.0))).collect()
+    let nics = config.nics.keys().map(|id| ("vif", id.0));
+    disks.chain(nics).chain(config.screen().map(|(kind, _)| (kind, 0))).collect()
 }
 
 #[cfg(test)]

@@ -289,6 +289,9 @@ impl Work<'_> {
             let mac = nic.mac.unwrap_or_else(|| mac_of(vm.uuid, *id));
             device::attach_nic(&mut self.store, domid, *id, nic, mac, &mut self.journal)?;
         }
+        for (kind, framebuffer) in vm.config.screen() {
+            device::attach_screen(&mut self.store, domid, kind, framebuffer, &mut self.journal)?;
+        }
         Ok(domid)
     }
 

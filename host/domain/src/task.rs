@@ -54,6 +54,10 @@ steps! {
     AwaitNic = "await-nic",
     /// That end becomes a port of the bridge.
     JoinBridge = "join-bridge",
+    /// The nodes of a framebuffer, or of its keyboard, are written.
+    WriteScreen = "write-screen",
+    /// `radon-vnc` takes it up.
+    AwaitScreen = "await-screen",
     /// The record says that the domain is complete.
     RecordDomain = "record-domain",
     /// Its vCPUs may run.

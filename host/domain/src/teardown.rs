@@ -72,7 +72,7 @@ fn one(
     wait::until(store, "@releaseDomain", patience, progress, |_| Ok(alive(xen)?.is_none().then_some(())))?;
     progress.at(Step::RemoveNodes)?;
     store.transaction(|store, tx| {
-        for kind in ["console", "vbd", "rdisk", "vif"] {
+        for kind in ["console", "vbd", "rdisk", "vif", "vfb", "vkbd"] {
             store.remove(tx, &format!("/local/domain/0/backend/{kind}/{domid}"))?;
             // Where dom0's kernel complains, now and then of what is on its way out anyway.
             store.remove(tx, &format!("/local/domain/0/error/backend/{kind}/{domid}"))?;

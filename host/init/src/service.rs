@@ -40,6 +40,12 @@ pub fn all(settings: &Settings) -> Vec<Service> {
         service("store", &["/usr/sbin/radon-stored", "--no-fork"], Ready::Socket("/run/xenstored/socket"), 5),
         service("store-nodes", &["/init", "store"], Ready::Done, 1),
         service("consoles", &["/usr/sbin/radon-consoled", "-i"], Ready::Socket("/run/radon/console.sock"), 5),
+        service(
+            "framebuffers",
+            &["/usr/sbin/radon-vnc", "-i"],
+            Ready::Socket("/run/radon/framebuffer.sock"),
+            5,
+        ),
         service("networks", &["/usr/sbin/radon-network", "serve"], Ready::Says("radon-network: serving"), 5),
         service(
             "radond",

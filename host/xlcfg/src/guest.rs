@@ -42,6 +42,8 @@ pub struct Guest {
     pub disks: Vec<(u8, Disk)>,
     /// Interfaces, in order.
     pub vifs: Vec<Vif>,
+    /// It has a framebuffer.
+    pub framebuffer: bool,
     /// When it powers off.
     pub on_poweroff: Action,
     /// When it reboots.
@@ -146,6 +148,7 @@ pub fn parse(text: &str) -> Result<Guest> {
         vcpus_max,
         disks: disks(&mut file)?,
         vifs: vifs(&mut file)?,
+        framebuffer: vfb(&mut file)?,
         on_poweroff: file.action("on_poweroff", Action::Destroy, false)?,
         on_reboot: file.action("on_reboot", Action::Restart, false)?,
         on_crash: file.action("on_crash", Action::Destroy, true)?,
@@ -214,6 +217,33 @@ fn vifs(file: &mut File) -> Result<Vec<Vif>> {
     entries.iter().map(named).collect()
 }
 
+/// Whether there is a framebuffer: where viewers reach it, and who may, is the host's matter.
+fn vfb(file: &mut File) -> Result<bool> {
+    let (line, entries) = file.list("vfb")?;
+    let refused = |entry: &str, why: String| wrong(line, format!("vfb \"{entry}\": {why}"));
+    for entry in &entries {
+        for part in entry.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            match part.split_once('=') {
+                Some(("vnc", "1") | ("sdl" | "opengl", "0")) => {}
+                Some(("vncpasswd", "")) => {}
+                // Of an address and a port in dom0, which there is not.
+                Some(("vnclisten" | "vncdisplay" | "vncunused" | "keymap", _)) => {}
+                Some(("vncpasswd", _)) => {
+                    return refused(entry, "vncpasswd: the host's users are who may see it".into());
+                }
+                Some(("vnc" | "sdl" | "opengl" | "display" | "xauthority", _)) => {
+                    return refused(entry, format!("{part}: it is shown by VNC, to radon console --vnc"));
+                }
+                _ => return refused(entry, format!("{part} is nothing of a framebuffer")),
+            }
+        }
+    }
+    if entries.len() > 1 {
+        return wrong(line, "vfb: a guest has one framebuffer at most".to_owned());
+    }
+    Ok(!entries.is_empty())
+}
+
 /// What nobody has taken is not served.
 fn rest(file: &File) -> Result<()> {
     let mut left: Vec<(&String, &Setting)> = file.0.iter().collect();
@@ -259,6 +289,7 @@ disk = [ 'root,raw,xvda,w',
          'format=raw,vdev=xvdc,access=ro,target=data', # the data
          'more' ]
 vif = [ 'bridge=xenbr0', '' ]
+vfb = [ 'vnc=1, vnclisten=0.0.0.0, vncunused=1' ]
 on_crash = 'preserve'
 on_reboot = "destroy"
 vnc = 0
@@ -271,11 +302,12 @@ pci = []
         assert_eq!(guest.uuid.as_deref(), Some("01234567-89ab-cdef-0123-456789abcdef"));
         let disks: Vec<_> = guest.disks.iter().map(|(p, d)| (*p, d.target.as_str(), d.read_only)).collect();
         assert_eq!(disks, [(0, "root", false), (2, "data", true), (1, "more", false)]);
-        assert_eq!(guest.vifs.len(), 2);
+        assert_eq!((guest.vifs.len(), guest.framebuffer), (2, true));
         let actions = (guest.on_poweroff, guest.on_reboot, guest.on_crash);
         assert_eq!(actions, (Action::Destroy, Action::Destroy, Action::Preserve));
         let plain = parse(&format!("{PLAIN}cmdline = 'c'\nextra = 'not this'\n")).unwrap();
         assert_eq!((plain.command_line.as_str(), plain.vcpus, plain.on_reboot), ("c", 1, Action::Restart));
+        assert!(!plain.framebuffer && parse(&format!("{PLAIN}vfb = ['']\n")).unwrap().framebuffer);
     }
 
     #[test]
@@ -297,6 +329,10 @@ pci = []
             ("disk = ['a,raw,xvda', 'b,raw,xvda']", 5, "taken"),
             ("disk = ['a,qcow2,xvda']", 5, "radon volume import"),
             ("vif = ['model=e1000']", 5, "emulated"),
+            ("vfb = ['sdl=1']", 5, "VNC"),
+            ("vfb = ['vncpasswd=x']", 5, "users"),
+            ("vfb = ['colour=red']", 5, "nothing of"),
+            ("vfb = ['', '']", 5, "one framebuffer"),
             ("on_crash = 'coredump-destroy'", 5, "not served"),
             ("on_poweroff = 'preserve'", 5, "only a crashed"),
             ("on_reboot = 'again'", 5, "destroy, restart or preserve"),

@@ -77,7 +77,7 @@ pub fn reason(name: &str) -> Option<&'static str> {
             ],
         ),
         (
-            "the text console, with its history, is what there is: radon console",
+            "the text console is shown by radon console, a framebuffer (vfb) by radon console --vnc",
             &[
                 "vnc",
                 "vnclisten",
@@ -91,7 +91,6 @@ pub fn reason(name: &str) -> Option<&'static str> {
                 "opengl",
                 "nographic",
                 "keymap",
-                "vfb",
                 "vkb",
                 "channel",
             ],

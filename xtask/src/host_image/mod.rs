@@ -36,6 +36,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("radon-init", "radon-init"),
     ("radon-store", "radon-stored"),
     ("radon-console", "radon-consoled"),
+    ("radon-framebuffer", "radon-vnc"),
     ("radon-network", "radon-network"),
     ("radon-daemon", "radond"),
 ];

@@ -1,18 +1,21 @@
-//! `radon console`: a VM's text console on this terminal.
+//! `radon console`: a VM's text console on this terminal; and what a framebuffer's viewers need of it.
 
 use crate::client::Client;
+use crate::http::Server;
 use crate::{Done, Failed, names};
 use radon_linux::terminal::Raw;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 /// Ctrl-].
 const LEAVE: u8 = 0x1d;
 
-type Socket = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
+/// A console's connection.
+pub(super) type Socket = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
 
 /// Shows it, its history first, and types; or only prints the history.
 pub fn run(client: &Client, vm: &str, history: bool) -> Done {
@@ -22,12 +25,12 @@ pub fn run(client: &Client, vm: &str, history: bool) -> Done {
         io::copy(&mut answer, &mut io::stdout().lock())?;
         return Ok(());
     }
-    let mut socket = open(client, &path)?;
+    let mut socket = open(client.server(), &path)?;
     let terminal = Raw::make()?;
     if terminal.is_terminal() {
         eprint!("Ctrl-] leaves.\r\n");
     }
-    let result = exchange(&mut socket);
+    let result = exchange(&mut socket, &io::stdin(), &mut io::stdout(), Some(LEAVE));
     drop(terminal);
     match result? {
         Left::ByUser => {
@@ -40,8 +43,8 @@ pub fn run(client: &Client, vm: &str, history: bool) -> Done {
     }
 }
 
-fn open(client: &Client, path: &str) -> Result<Socket, Failed> {
-    let server = client.server();
+/// Connects to what a path of `/console` names.
+pub(super) fn open(server: &Server, path: &str) -> Result<Socket, Failed> {
     let stream = server.connect()?;
     match tungstenite::client(format!("wss://{}{path}", server.host), stream) {
         Ok((socket, _)) => {
@@ -56,17 +59,22 @@ fn open(client: &Client, path: &str) -> Result<Socket, Failed> {
     }
 }
 
-enum Left {
+/// Who has left.
+pub(super) enum Left {
     ByUser,
     ByHost,
 }
 
-/// Both ways, until somebody leaves.
-fn exchange(socket: &mut Socket) -> Result<Left, Failed> {
-    let input = io::stdin();
+/// Both ways, until somebody leaves: by the end of the input, or by a key.
+pub(super) fn exchange(
+    socket: &mut Socket,
+    input: &impl AsFd,
+    out: &mut impl Write,
+    leave: Option<u8>,
+) -> Result<Left, Failed> {
     let mut bytes = [0; 4096];
     loop {
-        if let Some(left) = show(socket)? {
+        if let Some(left) = show(socket, out)? {
             return Ok(left);
         }
         let waits = match socket.flush() {
@@ -77,7 +85,7 @@ fn exchange(socket: &mut Socket) -> Result<Left, Failed> {
         let flags = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let typed = {
             let stream = &socket.get_ref().sock;
-            let mut fds = [PollFd::new(stream, flags), PollFd::new(&input, PollFlags::IN)];
+            let mut fds = [PollFd::new(stream, flags), PollFd::new(input, PollFlags::IN)];
             // What was typed waits here while the host does not take what was typed before.
             let count = if waits { 1 } else { 2 };
             match poll(fds.get_mut(..count).unwrap_or_default(), None) {
@@ -89,9 +97,9 @@ fn exchange(socket: &mut Socket) -> Result<Left, Failed> {
         };
         if typed {
             // Past the buffer of the standard library: what it holds back, poll does not know of.
-            let count = rustix::io::read(&input, &mut bytes)?;
+            let count = rustix::io::read(input, &mut bytes)?;
             let typed = bytes.get(..count).unwrap_or_default();
-            let before = typed.split(|b| *b == LEAVE).next().unwrap_or_default();
+            let before = typed.split(|b| Some(*b) == leave).next().unwrap_or_default();
             if !before.is_empty() {
                 write(socket, before)?;
             }
@@ -110,8 +118,7 @@ fn write(socket: &mut Socket, bytes: &[u8]) -> Done {
 }
 
 /// Prints all that has come.
-fn show(socket: &mut Socket) -> Result<Option<Left>, Failed> {
-    let mut out = io::stdout().lock();
+fn show(socket: &mut Socket, out: &mut impl Write) -> Result<Option<Left>, Failed> {
     loop {
         match socket.read() {
             Ok(Message::Binary(bytes)) => out.write_all(&bytes)?,

@@ -6,6 +6,7 @@ mod other;
 mod template;
 mod top;
 mod vm;
+mod vnc;
 mod volume;
 mod xl;
 
@@ -29,7 +30,8 @@ pub fn run(arguments: &Arguments, command: &Command) -> Done {
         Command::Network(command) => network::run(&client, json, command),
         Command::Sr(command) => other::sr(&client, json, command),
         Command::Task(command) => other::task(&client, json, command),
-        Command::Console { vm, history } => console::run(&client, vm, *history),
+        Command::Console { vm, vnc: true, listen, .. } => vnc::run(&client, vm, *listen),
+        Command::Console { vm, history, .. } => console::run(&client, vm, *history),
         Command::Top { interval, once } => top::run(&client, json, *interval, *once),
         Command::Call { message, arguments } => call(&client, message, arguments),
         Command::Template(_) | Command::Login | Command::Completions { .. } | Command::Man { .. } => {

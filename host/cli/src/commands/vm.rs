@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::show::{bytes, record, table, text};
 use crate::{Done, Failed, names, task};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const MIB: u64 = 1 << 20;
 
@@ -81,7 +82,7 @@ fn new(client: &Client, json: bool, create: &Create) -> Done {
         "name_label": create.name.as_deref().unwrap_or_default(), "PV_kernel": create.kernel.as_deref().unwrap_or_default(), "PV_ramdisk": create.initrd, "PV_args": create.cmdline,
         "memory_static_max": memory, "memory_dynamic_max": memory, "memory_dynamic_min": memory, "memory_static_min": 0,
         "VCPUs_max": create.vcpus, "VCPUs_at_startup": create.vcpus, "is_a_template": create.template,
-        "other_config": told,
+        "other_config": told, "platform": create.vfb.iter().map(|size| ("vfb", size)).collect::<BTreeMap<_, _>>(),
     });
     let volumes: Vec<String> =
         create.volumes.iter().map(|v| names::volume(client, v)).collect::<Result<_, _>>()?;

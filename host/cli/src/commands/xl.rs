@@ -50,6 +50,7 @@ fn record(guest: &Guest, template: bool) -> Value {
         "PV_kernel": guest.kernel,
         "PV_ramdisk": guest.ramdisk.as_deref().unwrap_or_default(),
         "PV_args": guest.command_line,
+        "platform": if guest.framebuffer { json!({"vfb": "true"}) } else { json!({}) },
         "memory_static_min": 0,
         "memory_dynamic_min": bytes(guest.memory),
         "memory_dynamic_max": bytes(guest.memory),

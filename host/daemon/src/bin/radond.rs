@@ -30,35 +30,41 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve, until SIGTERM or SIGINT
-    Serve {
-        /// Address for HTTPS
-        #[arg(long, default_value = "0.0.0.0:443")]
-        https: SocketAddr,
-        /// Address for HTTP, without encryption: passwords can be read on the way
-        #[arg(long)]
-        http: Option<SocketAddr>,
-        /// Folder of kernels and RAM disks that VMs may name
-        #[arg(long, default_value = "/var/lib/radon/kernels")]
-        kernels: PathBuf,
-        /// What networks there are to be
-        #[arg(long, default_value = "/var/lib/radon/networks")]
-        networks: PathBuf,
-        /// Where the console daemon (radon-consoled) listens
-        #[arg(long, default_value = "/run/radon/console.sock")]
-        consoles: PathBuf,
-        /// The record of domains
-        #[arg(long, default_value = "/var/lib/radon/domains.redb")]
-        domains: PathBuf,
-        /// Folder for suspended guests: it needs room for their memory
-        #[arg(long, default_value = "/var/lib/radon/suspended")]
-        suspended: PathBuf,
-        /// Be killed when this message's operation enters the step of this number: for tests
-        #[arg(long, value_name = "MESSAGE:STEP", hide = true)]
-        kill_at: Option<Cut>,
-    },
+    Serve(Box<Serve>),
     /// Who may log in; the daemon takes changes at the next log-in
     #[command(subcommand)]
     User(UserCommand),
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// Address for HTTPS
+    #[arg(long, default_value = "0.0.0.0:443")]
+    https: SocketAddr,
+    /// Address for HTTP, without encryption: passwords can be read on the way
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// Folder of kernels and RAM disks that VMs may name
+    #[arg(long, default_value = "/var/lib/radon/kernels")]
+    kernels: PathBuf,
+    /// What networks there are to be
+    #[arg(long, default_value = "/var/lib/radon/networks")]
+    networks: PathBuf,
+    /// Where the console daemon (radon-consoled) listens
+    #[arg(long, default_value = "/run/radon/console.sock")]
+    consoles: PathBuf,
+    /// Where the daemon of framebuffers (radon-vnc) listens
+    #[arg(long, default_value = "/run/radon/framebuffer.sock")]
+    framebuffers: PathBuf,
+    /// The record of domains
+    #[arg(long, default_value = "/var/lib/radon/domains.redb")]
+    domains: PathBuf,
+    /// Folder for suspended guests: it needs room for their memory
+    #[arg(long, default_value = "/var/lib/radon/suspended")]
+    suspended: PathBuf,
+    /// Be killed when this message's operation enters the step of this number: for tests
+    #[arg(long, value_name = "MESSAGE:STEP", hide = true)]
+    kill_at: Option<Cut>,
 }
 
 #[derive(Subcommand)]
@@ -93,7 +99,9 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
     std::fs::create_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
     match arguments.command {
         Command::User(command) => user(&Users::at(state.join("users")), command),
-        Command::Serve { https, http, kernels, networks, consoles, domains, suspended, kill_at } => {
+        Command::Serve(serving) => {
+            let Serve { https, http, kernels, networks, consoles, framebuffers, domains, suspended, kill_at } =
+                *serving;
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             if let Some(folder) = domains.parent() {
@@ -101,7 +109,7 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
             }
             radon_domain::port::use_state(networks.clone());
             let xen = Xen::new(domains, suspended);
-            let places = Places { state, kernels, networks, consoles };
+            let places = Places { state, kernels, networks, consoles, framebuffers };
             runtime.block_on(serve(places, xen, https, http, kill_at))
         }
     }

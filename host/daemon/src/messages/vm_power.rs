@@ -7,7 +7,7 @@ use crate::database::Row;
 use crate::dispatch::{Args, Context, Handler};
 use crate::reserve::Reservation;
 use radon_api::{ApiError, NULL, Result, Value};
-use radon_domain::config::{Action, Config, NicId};
+use radon_domain::config::{Action, Config, Framebuffer, NicId};
 use radon_domain::layout::Kib;
 use radon_domain::task::Control;
 use radon_domain::uuid::Uuid;
@@ -83,6 +83,16 @@ fn kib(row: &Row, field: &str) -> Result<Kib> {
     kib.ok_or_else(|| ApiError::not_supported(field, bytes, "no guest can have that much, or that little"))
 }
 
+/// The framebuffer that a VM is to have: its `platform` says `vfb`.
+fn framebuffer(row: &Row) -> Result<Option<Framebuffer>> {
+    let Some(Value::Map(platform)) = row.get("platform") else { return Ok(None) };
+    match platform.get("vfb").and_then(Value::text) {
+        None | Some("" | "0" | "false") => Ok(None),
+        Some("1" | "true") => Ok(Some(Framebuffer::default())),
+        Some(size) => size.parse().map(Some).map_err(|e| ApiError::not_supported("platform", size, e)),
+    }
+}
+
 /// What a VM is to be, as the layer of domains takes it. Its name there is its number, because names need not be unique here.
 ///
 /// Its volumes are reserved for as long as the second value is there.
@@ -100,6 +110,7 @@ pub(super) fn config(app: &Arc<App>, vm: &str) -> Result<(Config, Reservation)> 
     config.memory = kib(&row, "memory_dynamic_max")?;
     config.vcpus_max = u32::try_from(int(&row, "VCPUs_max")).unwrap_or(0);
     config.vcpus = u32::try_from(int(&row, "VCPUs_at_startup")).unwrap_or(0);
+    config.framebuffer = framebuffer(&row)?;
     let action = |field: &str| match text(&row, field) {
         "restart" | "coredump_and_restart" | "rename_restart" => Action::Restart,
         "preserve" => Action::Preserve,

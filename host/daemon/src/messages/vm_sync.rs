@@ -97,7 +97,8 @@ fn one(c: &mut Change<'_>, host: &str, vm: &str, below: Option<&Vm>) -> Result<(
     c.set("VM", vm, "domid", domain.map_or(-1, i64::from))?;
     c.set("VM", vm, "domarch", if domain.is_some() { "x86_64" } else { "" })?;
     c.set("VM", vm, "resident_on", if domain.is_some() { host } else { NULL })?;
-    super::console::follow(c, host, vm, domain.is_some())?;
+    let framebuffer = below.is_some_and(|b| b.config.framebuffer.is_some());
+    super::console::follow(c, host, vm, domain.is_some(), framebuffer)?;
     // A suspended guest still counts on its disks: nobody else may change them.
     let config = below.filter(|_| domain.is_some() || power == Power::Suspended).map(|b| &b.config);
     for vbd in c.referring(vm, "VBD", "VM")? {

@@ -47,6 +47,8 @@ const LONGEST: usize = 1024;
 struct Order {
     /// The VM's number.
     vm: String,
+    /// The picture, not the text.
+    picture: bool,
     session: String,
     /// The session was made for this request.
     own: bool,
@@ -67,7 +69,7 @@ fn order(app: &App, query: &HashMap<String, String>, login: Option<(String, Stri
         ("", Some((name, password))) => (session::login(app, &name, &password, "http")?, true),
         (reference, _) => (reference.to_owned(), false),
     };
-    let mut order = Order { vm: String::new(), session, own };
+    let mut order = Order { vm: String::new(), picture: false, session, own };
     let named = || {
         let role = app.sessions.find(&order.session)?.role;
         if role < Role::VmOperator {
@@ -75,20 +77,25 @@ fn order(app: &App, query: &HashMap<String, String>, login: Option<(String, Stri
             return Err(ApiError::permission_denied("http/connect_console", why));
         }
         let state = app.database.state();
-        let vm = match (get("vm"), get("uuid"), get("ref")) {
-            ("", "", console) => state.text("console", console, "VM")?.to_owned(),
-            ("", uuid, _) => {
+        let console = match (get("uuid"), get("ref")) {
+            ("", console) => console.to_owned(),
+            (uuid, _) => {
                 let console = state.by_uuid("console", uuid);
-                let console = console.ok_or_else(|| ApiError::handle_invalid("console", uuid))?;
-                state.text("console", console, "VM")?.to_owned()
+                console.ok_or_else(|| ApiError::handle_invalid("console", uuid))?.to_owned()
             }
-            (vm, _, _) => state.by_uuid("VM", vm).cloned().unwrap_or_else(|| vm.to_owned()),
         };
-        Ok(state.text("VM", &vm, "uuid")?.to_owned())
+        let (vm, protocol) = match get("vm") {
+            "" => (
+                state.text("console", &console, "VM")?.to_owned(),
+                state.text("console", &console, "protocol")?,
+            ),
+            vm => (state.by_uuid("VM", vm).cloned().unwrap_or_else(|| vm.to_owned()), get("protocol")),
+        };
+        Ok((state.text("VM", &vm, "uuid")?.to_owned(), protocol == "rfb"))
     };
     match named() {
-        Ok(vm) => {
-            order.vm = vm;
+        Ok((vm, picture)) => {
+            (order.vm, order.picture) = (vm, picture);
             Ok(order)
         }
         Err(error) => {
@@ -133,14 +140,22 @@ pub(super) async fn answer(app: Arc<App>, mut request: Request<Incoming>) -> Res
             );
         }
     };
+    if order.picture && matches!(upgrade, Ok(Upgrade::None)) {
+        order.end(&app);
+        return plain(StatusCode::BAD_REQUEST, "a framebuffer has no history: use CONNECT, or a WebSocket");
+    }
+    let (socket, daemon) = match order.picture {
+        true => (app.places.framebuffers.clone(), "radon-vnc"),
+        false => (app.places.consoles.clone(), "radon-consoled"),
+    };
     let word = if matches!(upgrade, Ok(Upgrade::None)) { "history" } else { "attach" };
-    let (socket, line) = (app.places.consoles.clone(), format!("{word} {}", order.vm));
+    let line = format!("{word} {}", order.vm);
     let reached = tokio::time::timeout(ANSWER, reach(&socket, &line)).await;
     let console = match reached.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(console) => console,
         Err(error) => {
             order.end(&app);
-            let why = format!("{}: {error} (is radon-consoled running?)", socket.display());
+            let why = format!("{}: {error} (is {daemon} running?)", socket.display());
             return plain(StatusCode::SERVICE_UNAVAILABLE, why);
         }
     };

@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use radon_domain::config::{Action, Backend, Config, Disk, DiskId, Mac, Nic, NicId};
+use radon_domain::config::{Action, Backend, Config, Disk, DiskId, Framebuffer, Mac, Nic, NicId};
 use radon_domain::error::{Error, Result};
 use radon_domain::layout::Kib;
 use radon_domain::port::Port;
@@ -189,6 +189,9 @@ pub struct VmArguments {
     /// NUMBER,BRIDGE[,MAC] or NUMBER,network=NETWORK[,ip=ADDRESS...]: a network interface (may be repeated; see attach-nic)
     #[arg(long)]
     nic: Vec<NicArgument>,
+    /// [WIDTHxHEIGHT]: a framebuffer with keyboard and pointer, shown by radon-vnc
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "800x600")]
+    vfb: Option<Framebuffer>,
     /// When it powers off: destroy, restart or preserve
     #[arg(long, default_value = "destroy", value_parser = action)]
     on_poweroff: Action,
@@ -211,6 +214,7 @@ impl VmArguments {
         config.vcpus_max = self.vcpus_max.unwrap_or(self.vcpus);
         config.disks = self.disk.iter().map(|d| (d.0, d.1.clone())).collect();
         config.nics = self.nic.iter().map(NicArgument::nic).collect();
+        config.framebuffer = self.vfb;
         config.on_poweroff = self.on_poweroff;
         config.on_reboot = self.on_reboot;
         config.on_crash = self.on_crash;

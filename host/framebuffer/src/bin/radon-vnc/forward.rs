@@ -12,7 +12,8 @@ pub fn run(socket: &Path, vm: &str, listen: SocketAddr) -> Result<(), Box<dyn Er
     // An error now, rather than with the first viewer.
     drop(client::request(socket, &format!("attach {vm}"))?);
     let listener = TcpListener::bind(listen).map_err(|e| format!("{listen}: {e}"))?;
-    println!("vncviewer {}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    println!("vncviewer {}::{}", address.ip(), address.port());
     loop {
         let (viewer, _) = listener.accept()?;
         let (socket, vm): (PathBuf, String) = (socket.to_owned(), vm.to_owned());

@@ -58,7 +58,7 @@ enum Command {
         /// UUID, name or domain
         vm: String,
         /// The address
-        #[arg(long, default_value = "127.0.0.1:5900")]
+        #[arg(long, default_value = "127.0.0.1:5901")]
         listen: SocketAddr,
     },
 }
