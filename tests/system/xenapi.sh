@@ -1,5 +1,6 @@
 # radond in dom0, for clients outside of the machine: the boot of this name adds a disk with XFS and a network card with a way in. The
-# clients' end is the machine's. Before they come, it is killed at each step of what it does with a VM.
+# clients' end is the machine's. Before they come, it is killed at each step of what it does with a VM. Disks are radon-block's, as radond
+# has them served unless it is told otherwise; one of them is the kernel's.
 # limit: 560
 . /usr/lib/radon/lib.sh
 . /usr/lib/radon/domains-lib.sh
@@ -28,19 +29,26 @@ login() {
 # field NAME: of the VM, as XenAPI has it.
 field() { radon --json vm show cut | sed -n "s/^ *\"$1\": \"*\([^\",]*\)\"*,*$/\1/p"; }
 
+listed() { xenstore-list $1 2> /dev/null | wc -l; }
+# served KIND ID COUNT: so many disks by this back end.
+served() { [ $(listed /local/domain/0/backend/$1/$2) = $3 ] || { echo "$(listed /local/domain/0/backend/$1/$2) disks by $1, not $3"; return 1; }; }
+
 # as_it_says: domains, disks and interfaces are what XenAPI says. Prints what is not.
 as_it_says() {
-    local state=$(field power_state) id=$(field domid) disks=0 nics=0
+    local state=$(field power_state) id=$(field domid) own=0 kernel=0 nics=0
     [ "$(radon --json call VM.get_current_operations "$ref")" = {} ] || { echo "something goes on"; return 1; }
     case $state in
     Halted | Suspended) traceless || { echo "$state, but there is: $(traces | tr '\n' ' ')"; return 1; } ;;
     Running)
         [ "$(xl list | awk 'NR > 2 {print $2}')" = "$id" ] || { echo "domains: $(xl list), not $id"; return 1; }
-        for vbd in $vbds; do [ "$(radon call VBD.get_currently_attached $vbd)" = true ] && disks=$((disks + 1)); done
+        [ "$(radon call VBD.get_currently_attached $first)" = true ] && kernel=1
+        [ "$(radon call VBD.get_currently_attached $second)" = true ] && own=1
         [ "$(radon call VIF.get_currently_attached $vif)" = true ] && nics=1
-        [ $(count vbd $id) = $disks ] || { echo "$(count vbd $id) disks instead of $disks"; return 1; }
+        served vbd $id $kernel && served rdisk $id $own || return 1
+        # Whoever serves them: in the guest they are of one kind.
+        [ $(listed /local/domain/$id/device/vbd) = $((own + kernel)) ] || { echo "$(listed /local/domain/$id/device/vbd) front ends"; return 1; }
         [ $(count vif $id) = $nics ] || { echo "$(count vif $id) interfaces instead of $nics"; return 1; }
-        [ $(losetup -a | wc -l) = $disks ] || { echo "loop devices: $(losetup -a)"; return 1; }
+        [ $(losetup -a | wc -l) = $kernel ] || { echo "loop devices: $(losetup -a)"; return 1; }
         [ "$(radon-network show | grep -c "vif$id\.")" -ge $nics ] || { echo "no port of vif$id: $(radon-network show)"; return 1; } ;;
     *) echo "the state is '$state'"; return 1 ;;
     esac
@@ -83,7 +91,17 @@ check vm radon vm create cut --kernel waiting --memory 16 --volume one --volume 
 ref=$(radon call VM.get_by_name_label cut | sed -n 's/.*"\(OpaqueRef:[^"]*\)".*/\1/p')
 vbds=$(radon --json vm show cut | sed -n '/"VBDs"/,/]/s/.*"\(OpaqueRef:[^"]*\)".*/\1/p')
 vif=$(radon --json vm show cut | sed -n '/"VIFs"/,/]/s/.*"\(OpaqueRef:[^"]*\)".*/\1/p')
+first=$(echo $vbds | cut -d ' ' -f 1)
 second=$(echo $vbds | cut -d ' ' -f 2)
+check kernel-chosen radon call VBD.add_to_other_config $first radon:backend kernel
+check backend-unknown sh -c "radon call VBD.add_to_other_config $second radon:backend qdisk 2>&1 | grep -q 'no back end of disks'"
+# Nobody serves disks yet.
+out=$(radon vm start cut 2>&1)
+expect nobody-serves "$out" sh -c 'echo "$1" | grep "radon-block did not take up the disk" | grep -q "cure: .radon-block serve"' - "$out"
+expect nothing-of-it "$(traces | tr '\n' ' ')" traceless
+block() { while :; do radon-block serve 2>> /tmp/block.log; usleep 100000; done; }
+block &
+check disks-served waitfor 20 grep -q serving /tmp/block.log
 cut_short VM.start stopped vm start cut
 cut_short VBD.unplug_force plugged call VBD.unplug_force $second
 cut_short VBD.plug unplugged call VBD.plug $second
@@ -98,9 +116,11 @@ expect nothing-left "$(traces | tr '\n' ' ')" traceless
 
 radon-network serve > /tmp/network.log 2>&1 &
 milestone "xenapi $(password)"
-# What xl and the store say of it, now and then, for the log.
+# What xl and the store say of it, now and then, for the log. radon-block is killed meanwhile: guests do not notice.
 while :; do
     usleep 20000000
+    kill -9 $(pidof radon-block)
     xl list
     tail -n 3 /tmp/radond.log
+    tail -n 3 /tmp/block.log
 done

@@ -1,5 +1,6 @@
 """VMs on a hypervisor, as clients see them: `guest.py HTTPS HTTP PASSWORD DISK RADON`, a `radond` in dom0 behind two ports of this machine."""
 
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def disk_holds_data(path):
     """The guest has written 2 MiB to its disk."""
     out = subprocess.run(["/sbin/debugfs", "-R", "stat /root/data", path], capture_output=True, text=True, check=True)
     assert f"Size: {2 * MIB}" in out.stdout, out.stdout + out.stderr
+
+
+def usage(session, http, vm):
+    """What a VM has used, as `radon top` gets it."""
+    status, content = send(int(http), "GET", f"/usage?{quoted(session_id=session.handle)}", tls=False)
+    assert status == 200, content
+    uuid = session.xenapi.VM.get_uuid(vm)
+    return next((used for used in json.loads(content)["vms"] if used["uuid"] == uuid), {"read": 0, "written": 0})
 
 
 def at_once(session, what, call, vms):
@@ -135,7 +144,15 @@ def main():
     expect("OPERATION_NOT_ALLOWED", x.VBD.destroy, vbd)
     passed("started")
 
-    until("the guest powers off", lambda: x.VM.get_power_state(vm) == "Halted")
+    assert x.VBD.get_runtime_properties(vbd) == {"radon:backend": "radon"}
+    most = [0, 0]
+
+    def off():
+        used = usage(session, http, vm)
+        most[:] = max(most[0], used["read"]), max(most[1], used["written"])
+        return x.VM.get_power_state(vm) == "Halted"
+    until("the guest powers off", off)
+    assert min(most) >= MIB, f"bytes that radon-block has read and written for the guest: {most}"
     assert x.VM.get_domid(vm) == "-1" and not x.VBD.get_currently_attached(vbd)
     passed("guest-powers-off-by-itself")
     with tempfile.NamedTemporaryFile(suffix=".img") as image:
@@ -164,6 +181,9 @@ def main():
     assert x.VBD.get_currently_attached(second)
     expect("DEVICE_ALREADY_ATTACHED", x.VBD.plug, second)
     passed("disk-plugged")
+    expect("VDI_IN_USE", x.VDI.set_sharable, extra, True)
+    x.VDI.resize_online(extra, str(2 * int(x.VDI.get_virtual_size(extra))))
+    passed("disk-grown")
     snapshot = run(session, x.Async.VM.snapshot, vm, "running")
     assert x.VM.get_snapshots(vm) == [snapshot]
     passed("snapshot-of-a-running-vm")

@@ -9,13 +9,14 @@ use crate::storage::Storage;
 use crate::task::Tasks;
 use crate::users::Users;
 use radon_api::{ApiError, Result, Value};
+use radon_domain::config::Backend;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-/// Where things are.
+/// Where things are, and who serves them.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The daemon's own folder: database, users, certificate.
@@ -28,6 +29,8 @@ pub struct Places {
     pub consoles: PathBuf,
     /// Where the daemon of framebuffers listens.
     pub framebuffers: PathBuf,
+    /// Who serves disks that do not say.
+    pub disks: Backend,
 }
 
 /// The daemon is killed on entering a step of a VM's operation: how tests cut operations short.

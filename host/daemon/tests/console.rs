@@ -10,6 +10,7 @@ use guests::{Fake, Guest, Served, found, until};
 use radon_api::{Call, Role, Value};
 use radon_daemon::app::{App, Places, fields};
 use radon_daemon::{dispatch, domains, server};
+use radon_domain::config::Backend;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ impl Setting {
             networks: dir.join("networks"),
             consoles: dir.join("socket"),
             framebuffers: dir.join("framebuffers"),
+            disks: Backend::Radon,
         };
         let app =
             App::open(places, Arc::new(domains::Xen::new(dir.join("domains.redb"), dir.join("suspended"))))

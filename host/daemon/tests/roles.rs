@@ -3,6 +3,7 @@
 use radon_api::{Call, Role, Value, model};
 use radon_daemon::app::{App, Places};
 use radon_daemon::{dispatch, domains};
+use radon_domain::config::Backend;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ fn open(dir: &Path) -> Arc<App> {
         networks: dir.join("networks"),
         consoles: dir.join("none"),
         framebuffers: dir.join("none"),
+        disks: Backend::Radon,
     };
     App::open(places, Arc::new(xen(dir))).unwrap()
 }
@@ -100,6 +102,7 @@ fn objects_are_the_same_after_a_restart() {
             networks: dir.path().join("networks"),
             consoles: dir.path().join("none"),
             framebuffers: dir.path().join("none"),
+            disks: Backend::Radon,
         };
         match App::open(places, Arc::new(xen(dir.path()))) {
             Ok(app) => break app,

@@ -80,6 +80,8 @@ pub fn mac_of(uuid: Uuid, id: NicId) -> Mac {
 }
 
 /// Who serves a disk.
+///
+/// The default is what a record means that does not say: it was written when there was dom0's kernel only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
@@ -97,6 +99,15 @@ impl Backend {
             Self::Kernel => "vbd",
             Self::Radon => "rdisk",
         }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::Radon => "radon",
+        })
     }
 }
 

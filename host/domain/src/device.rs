@@ -132,7 +132,10 @@ fn await_backend(
     let back = nodes::backend_path(kind, domid, id);
     let complaint = format!("/local/domain/0/error/backend/{kind}/{domid}/{id}/error");
     let (who, what) = match kind {
-        "rdisk" => ("radon-block", "take up the disk (does it run?)"),
+        "rdisk" => (
+            "radon-block",
+            "take up the disk (does it run? cure: `radon-block serve`, or dom0's kernel as the disk's back end: docs/block.md)",
+        ),
         "vfb" | "vkbd" => ("radon-vnc", "take up the framebuffer (does it run?)"),
         _ => ("dom0's kernel", "take up the device (is its back-end driver loaded?)"),
     };

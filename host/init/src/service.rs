@@ -47,9 +47,10 @@ pub fn all(settings: &Settings) -> Vec<Service> {
             5,
         ),
         service("networks", &["/usr/sbin/radon-network", "serve"], Ready::Says("radon-network: serving"), 5),
+        service("disks", &["/usr/sbin/radon-block", "serve"], Ready::Says("radon-block: serving"), 5),
         service(
             "radond",
-            &["/usr/sbin/radond", "serve", "--https", &settings.https],
+            &["/usr/sbin/radond", "serve", "--https", &settings.https, "--disks", &settings.disks],
             Ready::Says("ready"),
             30,
         ),

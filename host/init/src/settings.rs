@@ -7,6 +7,9 @@ use std::path::Path;
 /// Where the settings are.
 pub const FILE: &str = "/var/lib/radon/radon.toml";
 
+/// Who may serve guests' disks, as `radond --disks` takes it.
+const DISKS: [&str; 2] = ["radon", "kernel"];
+
 /// All of them; each has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
@@ -23,6 +26,8 @@ pub struct Settings {
     pub dns: Vec<Ipv4Addr>,
     /// Where XenAPI is served.
     pub https: String,
+    /// Who serves guests' disks that do not say: `radon` (`radon-block`) or `kernel`.
+    pub disks: String,
     /// Seconds that guests have for their power-off when the host ends.
     pub guests_stop_seconds: u64,
 }
@@ -36,6 +41,7 @@ impl Default for Settings {
             router: None,
             dns: Vec::new(),
             https: "0.0.0.0:443".into(),
+            disks: "radon".into(),
             guests_stop_seconds: 60,
         }
     }
@@ -57,6 +63,10 @@ impl Settings {
             wrong = Some(error);
             settings.address = Self::default().address;
         }
+        if !DISKS.contains(&settings.disks.as_str()) {
+            wrong = Some(format!("disks: {} is neither of {}", settings.disks, DISKS.join(", ")));
+            settings.disks = Self::default().disks;
+        }
         (settings, wrong)
     }
 
@@ -76,6 +86,7 @@ impl Settings {
                     self.dns = servers.map_err(|_| bad())?;
                 }
                 "https" => self.https = value.into(),
+                "disks" => self.disks = value.into(),
                 // Not one of ours: `radon.data`, and what others may have.
                 _ => {}
             }
@@ -125,10 +136,10 @@ mod tests {
         let mut settings: Settings = toml::from_str("hostname = \"a\"\naddress = \"10.0.0.2/24\"\n").unwrap();
         assert_eq!(settings.static_address().unwrap(), Some((Ipv4Addr::new(10, 0, 0, 2), 24)));
         settings
-            .override_by("console=hvc0 radon.address=dhcp radon.dns=1.1.1.1,9.9.9.9 radon.data=x quiet")
+            .override_by("console=hvc0 radon.address=dhcp radon.dns=1.1.1.1,9.9.9.9 radon.data=x radon.disks=kernel quiet")
             .unwrap();
         assert_eq!((settings.static_address().unwrap(), settings.dns.len()), (None, 2));
-        assert_eq!(settings.hostname, "a");
+        assert_eq!((settings.hostname.as_str(), settings.disks.as_str()), ("a", "kernel"));
         assert!(settings.override_by("radon.router=here").unwrap_err().contains("radon.router=here"));
     }
 

@@ -1,4 +1,4 @@
-//! What guests have read, written, sent and received through the kernel's back ends: counters in sysfs.
+//! What guests have read, written, sent and received: counters of the kernel's back ends in sysfs, and those that `radon-block` keeps.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,13 +19,15 @@ pub struct Io {
 
 /// Bytes of a sector, as blkback counts.
 const SECTOR: u64 = 512;
+/// Where `radon-block` keeps its counters, unless it was told otherwise.
+const OWN: &str = "/run/radon-block";
 
 /// Those of every domain that has such devices.
 pub fn all() -> BTreeMap<u16, Io> {
-    below(Path::new("/sys"))
+    below(Path::new("/sys"), Path::new(OWN))
 }
 
-fn below(sysfs: &Path) -> BTreeMap<u16, Io> {
+fn below(sysfs: &Path, own: &Path) -> BTreeMap<u16, Io> {
     let mut all: BTreeMap<u16, Io> = BTreeMap::new();
     for (name, path) in entries(&sysfs.join("bus/xen-backend/devices")) {
         if let Some(domid) = name.strip_prefix("vbd-").and_then(|rest| domain(rest, '-')) {
@@ -33,6 +35,21 @@ fn below(sysfs: &Path) -> BTreeMap<u16, Io> {
             let sectors = |file: &str| counter(&path.join("statistics").join(file)).saturating_mul(SECTOR);
             io.read = io.read.saturating_add(sectors("rd_sect"));
             io.written = io.written.saturating_add(sectors("wr_sect"));
+        }
+    }
+    // `12-51712.counters`: names and numbers, as `radon-block list` shows them.
+    for (name, path) in entries(own) {
+        if let Some(domid) = name.strip_suffix(".counters").and_then(|rest| domain(rest, '-')) {
+            let io = all.entry(domid).or_default();
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let counted = text.split_whitespace().filter_map(|word| word.split_once('='));
+            for (counter, value) in counted.filter_map(|(name, value)| Some((name, value.parse().ok()?))) {
+                match counter {
+                    "bytes-read" => io.read = io.read.saturating_add(value),
+                    "bytes-written" => io.written = io.written.saturating_add(value),
+                    _ => {}
+                }
+            }
         }
     }
     for (name, path) in entries(&sysfs.join("class/net")) {
@@ -84,8 +101,15 @@ mod tests {
         put("class/net/vif3.0/statistics/tx_bytes", "7\n");
         put("class/net/vif4.0-q/statistics/rx_bytes", "1\n");
         put("class/net/eth0/statistics/rx_bytes", "1\n");
-        let all = below(sysfs.path());
-        assert_eq!(all, BTreeMap::from([(3, Io { read: 4096, written: 1024, sent: 100, received: 7 })]));
-        assert!(below(&sysfs.path().join("none")).is_empty());
+        let own = tempfile::tempdir().unwrap();
+        let counters = "reads=9 writes=1 errors=0 bytes-read=10 bytes-shared=7 bytes-written=20 ";
+        for name in ["3-51744.counters", "5-51712.counters", "5-51712.0123.0", "lock"] {
+            fs::write(own.path().join(name), counters).unwrap();
+        }
+        let all = below(sysfs.path(), own.path());
+        let disks = Io { read: 10, written: 20, ..Io::default() };
+        let three = Io { read: 4096 + 10, written: 1024 + 20, sent: 100, received: 7 };
+        assert_eq!(all, BTreeMap::from([(3, three), (5, disks)]));
+        assert!(below(&sysfs.path().join("none"), &own.path().join("none")).is_empty());
     }
 }

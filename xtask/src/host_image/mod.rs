@@ -38,6 +38,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("radon-console", "radon-consoled"),
     ("radon-framebuffer", "radon-vnc"),
     ("radon-network", "radon-network"),
+    ("radon-block", "radon-block"),
     ("radon-daemon", "radond"),
 ];
 

@@ -94,9 +94,12 @@ fn vms(options: &Options) -> Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     shell::loud(cargo.current_dir(paths::root()).args(["build", "--quiet", "-p", "radon-cli"]))?;
     let mut extra = packages::networks()?;
-    for (package, name) in
-        [("radon-daemon", "radond"), ("radon-cli", "radon"), ("radon-network", "radon-network")]
-    {
+    for (package, name) in [
+        ("radon-daemon", "radond"),
+        ("radon-cli", "radon"),
+        ("radon-network", "radon-network"),
+        ("radon-block", "radon-block"),
+    ] {
         extra.push((format!("usr/local/sbin/{name}"), fs::read(program::build(package, name)?)?));
     }
     let options =

@@ -6,6 +6,7 @@ use radon_daemon::app::{App, Cut, Places};
 use radon_daemon::domains::Xen;
 use radon_daemon::server;
 use radon_daemon::users::{Users, random_word};
+use radon_domain::config::Backend;
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +57,9 @@ struct Serve {
     /// Where the daemon of framebuffers (radon-vnc) listens
     #[arg(long, default_value = "/run/radon/framebuffer.sock")]
     framebuffers: PathBuf,
+    /// Who serves disks of VMs that do not say (VBD.other_config, radon:backend): radon (radon-block, which has to run) or kernel
+    #[arg(long, value_name = "BACKEND", default_value = "radon")]
+    disks: Backend,
     /// The record of domains
     #[arg(long, default_value = "/var/lib/radon/domains.redb")]
     domains: PathBuf,
@@ -100,8 +104,7 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
     match arguments.command {
         Command::User(command) => user(&Users::at(state.join("users")), command),
         Command::Serve(serving) => {
-            let Serve { https, http, kernels, networks, consoles, framebuffers, domains, suspended, kill_at } =
-                *serving;
+            let Serve { https, http, kernels, networks, consoles, framebuffers, disks, domains, suspended, kill_at } = *serving;
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             if let Some(folder) = domains.parent() {
@@ -109,7 +112,7 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
             }
             radon_domain::port::use_state(networks.clone());
             let xen = Xen::new(domains, suspended);
-            let places = Places { state, kernels, networks, consoles, framebuffers };
+            let places = Places { state, kernels, networks, consoles, framebuffers, disks };
             runtime.block_on(serve(places, xen, https, http, kill_at))
         }
     }

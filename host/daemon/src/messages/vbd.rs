@@ -33,6 +33,30 @@ pub(super) fn allowed(state: &State, row: &Row) -> Vec<&'static str> {
     }
 }
 
+/// The key of `other_config` that says who serves the disk: `radon` or `kernel`.
+const BACKEND: &str = "radon:backend";
+
+/// Who is to serve a disk; `None`: it does not say.
+fn wanted_backend(other_config: Option<&Value>) -> Result<Option<Backend>> {
+    let Some(name) = other_config.and_then(|c| c.get(BACKEND)).and_then(Value::text) else { return Ok(None) };
+    let parsed = name.parse();
+    parsed.map(Some).map_err(|e| ApiError::not_supported(format!("other_config:{BACKEND}"), name, e))
+}
+
+/// Who serves a disk: what it says, otherwise what the daemon was told. What several guests may write is for the kernel:
+/// `radon-block` has a disk for itself, so that what it reads through the shared cache cannot become stale.
+fn backend(app: &App, row: &Row, sharable: bool) -> Result<Backend> {
+    match wanted_backend(row.get("other_config"))? {
+        Some(Backend::Radon) if sharable => Err(ApiError::not_supported(
+            format!("other_config:{BACKEND}"),
+            "radon",
+            "a sharable volume is served by dom0's kernel: radon-block gives a disk to one writer only",
+        )),
+        _ if sharable => Ok(Backend::Kernel),
+        wanted => Ok(wanted.unwrap_or(app.places.disks)),
+    }
+}
+
 /// The name in the guest of a place.
 fn device(place: &str) -> Result<String> {
     let number = place.parse::<u32>().ok().filter(|n| *n < PLACES);
@@ -66,6 +90,7 @@ fn take_place(c: &Change<'_>, vm: &str, own: Option<&str>, wanted: &str) -> Resu
 
 fn create(context: &Context, args: &Args) -> Result<Value> {
     let mut row = Change::construct("VBD", args.value("args")?)?;
+    wanted_backend(row.get("other_config"))?;
     let made = context.app.database.change(|c| {
         let (vm, vdi) = (text(&row, "VM").to_owned(), text(&row, "VDI").to_owned());
         if truth(c.row("VM", &vm)?, "is_control_domain") {
@@ -92,6 +117,7 @@ pub(super) fn may_set(c: &mut Change<'_>, vbd: &str, field: &str, value: &Value)
     let attached = truth(c.row("VBD", vbd)?, "currently_attached");
     let wanted = value.text().unwrap_or_default();
     match field {
+        "other_config" => wanted_backend(Some(value)).map(drop),
         "userdevice" | "mode" if attached => Err(ApiError::device_attached(vbd)),
         "userdevice" => {
             let vm = c.text("VBD", vbd, "VM")?.to_owned();
@@ -133,11 +159,17 @@ fn destroy(context: &Context, args: &Args) -> Result<Value> {
 
 /// The disk as the layer of domains takes it.
 pub(super) fn disk(app: &App, vbd: &str) -> Result<(DiskId, Disk)> {
-    let row = app.database.state().object("VBD", vbd)?.row.clone();
+    let (row, sharable) = {
+        let state = app.database.state();
+        let row = state.object("VBD", vbd)?.row.clone();
+        let sharable = truth(&state.object("VDI", text(&row, "VDI"))?.row, "sharable");
+        (row, sharable)
+    };
     let id = text(&row, "device").parse().map_err(|_| ApiError::invalid_device(text(&row, "device")))?;
+    let backend = backend(app, &row, sharable)?;
     let place = vdi::place(app, text(&row, "VDI"))?;
     let path = place.repository.file(place.id).map_err(crate::storage::refused)?;
-    Ok((id, Disk { path, read_only: text(&row, "mode") == "RO", backend: Backend::default() }))
+    Ok((id, Disk { path, read_only: text(&row, "mode") == "RO", backend }))
 }
 
 /// Reserves a disk's volume; an error if another VM writes it or is about to, or something is done with it.

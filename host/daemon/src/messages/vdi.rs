@@ -329,6 +329,10 @@ fn set_read_only(context: &Context, args: &Args) -> Result<Value> {
     set(context, args, "read_only")
 }
 
+/// Not while a VM uses it: who serves its disk was chosen by that.
 fn set_sharable(context: &Context, args: &Args) -> Result<Value> {
+    let vdi = args.text("self")?;
+    let _busy = context.app.begin("VDI", vdi, "update")?;
+    context.app.database.change(|c| assert_unused(&context.app, c, vdi, "set_sharable"))?;
     set(context, args, "sharable")
 }

@@ -105,6 +105,9 @@ fn one(c: &mut Change<'_>, host: &str, vm: &str, below: Option<&Vm>) -> Result<(
         let id: Option<DiskId> = c.text("VBD", &vbd, "device")?.parse().ok();
         let attached = config.zip(id).is_some_and(|(config, id)| config.disks.contains_key(&id));
         c.set("VBD", &vbd, "currently_attached", attached)?;
+        let disk = config.zip(id).and_then(|(config, id)| config.disks.get(&id));
+        let served = Value::pairs(disk.map(|disk| ("radon:backend", disk.backend.to_string())));
+        c.set("VBD", &vbd, "runtime_properties", served)?;
     }
     for vif in c.referring(vm, "VIF", "VM")? {
         let id = c.text("VIF", &vif, "device")?.parse().ok().map(NicId);
