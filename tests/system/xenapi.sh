@@ -15,6 +15,8 @@ cp $GUEST/vmlinuz $GUEST/initrd $GUEST/waiting /var/lib/radon/kernels
 
 # serve [OPTION...]: a new radond, ready.
 serve() {
+    # Here, not by the new process when its turn comes: until then the file would say what the last one said.
+    : > /tmp/radond.log
     radond serve --https 10.0.2.15:443 --http 10.0.2.15:8080 "$@" > /tmp/radond.log 2>&1 &
     daemon=$!
     waitfor 60 grep -q ready /tmp/radond.log
