@@ -82,6 +82,7 @@ struct Job {
 }
 
 /// A request before its segments are known.
+#[derive(Debug)]
 struct Fresh {
     entry: u32,
     id: u64,
@@ -115,6 +116,10 @@ pub struct Queue<P, G> {
     copying: Vec<(u32, usize)>,
     ended: Vec<Completion>,
     finished: Vec<(u32, Response)>,
+    /// Memory of the turn's, kept for the next one: large lists that come and go are pages asked of the kernel and given back.
+    fresh: Vec<Fresh>,
+    descriptions_wanted: Vec<Copy>,
+    done: Vec<bool>,
 }
 
 impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
@@ -149,6 +154,9 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
             copying: Vec::new(),
             ended: Vec::new(),
             finished: Vec::new(),
+            fresh: Vec::new(),
+            descriptions_wanted: Vec::new(),
+            done: Vec::new(),
         })
     }
 
@@ -164,11 +172,16 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
 
     /// Begins what is asked of the kernel, and with `sleep` waits for the end of something. Returns tokens of waits that have ended.
     pub fn wait(&mut self, sleep: bool) -> io::Result<Vec<u64>> {
-        let mut ended = Vec::new();
-        self.uring.wait(usize::from(sleep), &mut ended)?;
-        let (waits, own): (Vec<_>, Vec<_>) = ended.into_iter().partition(|c| c.token >= FIRST_WAIT);
-        self.ended.extend(own);
-        Ok(waits.into_iter().map(|c| c.token).collect())
+        self.uring.wait(usize::from(sleep), &mut self.ended)?;
+        let mut waits = Vec::new();
+        self.ended.retain(|c| {
+            let own = c.token < FIRST_WAIT;
+            if !own {
+                waits.push(c.token);
+            }
+            own
+        });
+        Ok(waits)
     }
 
     /// Whether something was taken and is not answered.
@@ -179,9 +192,9 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
     /// One turn; whether anything moved, so that there may be more to do at once.
     pub fn turn(&mut self) -> Result<bool, Broken> {
         self.collect();
-        let fresh = self.take()?;
-        let mut moved = !fresh.is_empty();
-        self.describe(fresh);
+        self.take()?;
+        let mut moved = !self.fresh.is_empty();
+        self.describe();
         self.begin();
         moved |= self.copy();
         moved |= self.answer();
@@ -204,13 +217,12 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
     }
 
     /// Takes requests from the ring, unless some wait to begin.
-    fn take(&mut self) -> Result<Vec<Fresh>, Broken> {
-        let mut fresh = Vec::new();
+    fn take(&mut self) -> Result<(), Broken> {
         if !self.queued.is_empty() {
-            return Ok(fresh);
+            return Ok(());
         }
         while let Some((entry, slot)) = self.again.pop_front() {
-            self.decode(entry, &slot, &mut fresh);
+            self.decode(entry, &slot);
         }
         for _ in 0..self.ring.waiting()? {
             let slot = self.ring.next();
@@ -218,41 +230,42 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
             let broken = Broken { outstanding, size: self.ring.size() };
             let entry = self.table.take(self.ring.taken(), &slot).ok_or(broken)?;
             self.ring.took();
-            self.decode(entry, &slot, &mut fresh);
+            self.decode(entry, &slot);
         }
-        Ok(fresh)
+        Ok(())
     }
 
-    fn decode(&mut self, entry: u32, slot: &Slot, fresh: &mut Vec<Fresh>) {
+    fn decode(&mut self, entry: u32, slot: &Slot) {
         let request::Request { id, operation, what } = request::decode(self.ring.protocol(), slot);
         match what {
-            Ok(what) => fresh.push(Fresh { entry, id, operation, what }),
+            Ok(what) => self.fresh.push(Fresh { entry, id, operation, what }),
             Err(status) => self.finish_as(entry, id, operation, status),
         }
     }
 
     /// Reads the descriptions of indirect requests, checks all, and queues them.
-    fn describe(&mut self, fresh: Vec<Fresh>) {
+    fn describe(&mut self) {
         let place = |entry: u32, base: usize| base + entry as usize * DESCRIPTION;
-        let copies: Vec<Copy> = fresh
-            .iter()
-            .filter_map(|f| match f.what {
-                What::Indirect { count, page, .. } => Some(Copy {
-                    direction: Direction::FromGrant,
-                    reference: page,
-                    offset: 0,
-                    at: place(f.entry, self.descriptions),
-                    length: count * 8,
-                }),
-                _ => None,
-            })
-            .collect();
-        let mut done = Vec::new();
-        if !copies.is_empty() && self.guest.copy(self.uring.memory(), &copies, &mut done).is_err() {
-            done.clear();
+        let mut fresh = std::mem::take(&mut self.fresh);
+        let (copies, base) = (&mut self.descriptions_wanted, self.descriptions);
+        copies.clear();
+        copies.extend(fresh.iter().filter_map(|f| match f.what {
+            What::Indirect { count, page, .. } => Some(Copy {
+                direction: Direction::FromGrant,
+                reference: page,
+                offset: 0,
+                at: place(f.entry, base),
+                length: count * 8,
+            }),
+            _ => None,
+        }));
+        let mut all = std::mem::take(&mut self.done);
+        all.clear();
+        if !copies.is_empty() && self.guest.copy(self.uring.memory(), copies, &mut all).is_err() {
+            all.clear();
         }
-        let mut done = done.into_iter();
-        for Fresh { entry, id, operation, what } in fresh {
+        let mut done = all.iter().copied();
+        for Fresh { entry, id, operation, what } in fresh.drain(..) {
             let checked = match what {
                 What::Indirect { transfer, sector, count, .. } => {
                     let mut bytes = vec![0; usize::from(count) * 8];
@@ -294,6 +307,7 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
                 Err(status) => self.finish_as(entry, id, operation, status),
             }
         }
+        (self.fresh, self.done) = (fresh, all);
     }
 
     fn check(
@@ -441,7 +455,8 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
 
     /// Looks at what the kernel has ended.
     fn collect(&mut self) {
-        for Completion { token, result } in std::mem::take(&mut self.ended) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for Completion { token, result } in ended.drain(..) {
             let (entry, index) = ((token >> 8) as u32, (token & 0xff) as usize);
             let Some(job) = self.job(entry) else { continue };
             let piece = job.pieces.get_mut(index);
@@ -468,6 +483,9 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
                 self.advance(entry);
             }
         }
+        // What could not even be asked of the kernel again.
+        ended.append(&mut self.ended);
+        self.ended = ended;
     }
 
     /// The step after the one that has ended.
@@ -504,13 +522,15 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
         if self.copying.is_empty() {
             return false;
         }
-        let (copies, copying) = (std::mem::take(&mut self.copies), std::mem::take(&mut self.copying));
-        let mut done = Vec::new();
-        if self.guest.copy(self.uring.memory(), &copies, &mut done).is_err() {
-            done.clear();
+        let mut all = std::mem::take(&mut self.done);
+        all.clear();
+        if self.guest.copy(self.uring.memory(), &self.copies, &mut all).is_err() {
+            all.clear();
         }
-        let mut done = done.into_iter();
-        for (entry, count) in copying {
+        self.copies.clear();
+        let mut copying = std::mem::take(&mut self.copying);
+        let mut done = all.iter().copied();
+        for (entry, count) in copying.drain(..) {
             // All of them: the next request's come after.
             let good = done.by_ref().take(count).filter(|good| *good).count() == count;
             let Some(job) = self.job(entry) else { continue };
@@ -523,6 +543,7 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
                 self.finish(entry);
             }
         }
+        (self.copying, self.done) = (copying, all);
         true
     }
 
@@ -550,14 +571,13 @@ impl<P: Deref<Target = SharedPages>, G: Guest> Queue<P, G> {
         if self.finished.is_empty() {
             return false;
         }
-        let finished = std::mem::take(&mut self.finished);
-        for (entry, response) in &finished {
+        for (entry, response) in &self.finished {
             self.table.answering(*entry);
             self.ring.answer(*response);
         }
-        let wanted = self.ring.publish(finished.len() as u32);
-        for (entry, _) in &finished {
-            self.table.answered(*entry);
+        let wanted = self.ring.publish(self.finished.len() as u32);
+        for (entry, _) in self.finished.drain(..) {
+            self.table.answered(entry);
         }
         if wanted && let Err(error) = self.guest.notify() {
             // The channel's other end is closed: the store will say so, too.

@@ -41,6 +41,9 @@ struct CopyAll {
     segments: u64,
 }
 
+/// Copies of one call at most: a list on the stack, and the driver hands the hypervisor 16 at a time anyway.
+const COPIES_AT_ONCE: usize = 64;
+
 /// `struct ioctl_gntdev_grant_copy_segment`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -163,14 +166,19 @@ impl GrantDevice {
         done: &mut Vec<bool>,
     ) -> io::Result<()> {
         done.clear();
-        let mut raw = copies.iter().map(|c| c.raw(domain, memory)).collect::<io::Result<Vec<_>>>()?;
-        let mut all = CopyAll { count: raw.len() as u32, _pad: 0, segments: raw.as_mut_ptr() as u64 };
-        if !raw.is_empty() {
+        let mut all = [RawCopy::default(); COPIES_AT_ONCE];
+        for part in copies.chunks(COPIES_AT_ONCE) {
+            let (raw, _) = all.split_at_mut(part.len());
+            for (raw, copy) in raw.iter_mut().zip(part) {
+                *raw = copy.raw(domain, memory)?;
+            }
+            let mut call_all =
+                CopyAll { count: part.len() as u32, _pad: 0, segments: raw.as_mut_ptr() as u64 };
             // SAFETY: `struct ioctl_gntdev_grant_copy` with `count` segments at `segments`, alive and exclusive for the call; `raw`
             // has seen to it that the memory they name lies inside `memory`, which is only ever reached as shared memory.
-            unsafe { call(&*self.fd, number(b'G', 8, size_of::<CopyAll>()), &mut all) }?;
+            unsafe { call(&*self.fd, number(b'G', 8, size_of::<CopyAll>()), &mut call_all) }?;
+            done.extend(raw.iter().map(|r| r.status == GNTST_OKAY));
         }
-        done.extend(raw.iter().map(|r| r.status == GNTST_OKAY));
         Ok(())
     }
 }
