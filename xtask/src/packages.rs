@@ -56,6 +56,9 @@ const VIEWER: &[&str] = &["vncsnapshot", "libjpeg-turbo-progs"];
 /// What the host image has besides dom0's: rules of networks, the data partition's file system, GRUB for guests.
 const HOST: &[&str] = &["nftables", "xfsprogs", "grub-xen-host"];
 
+/// QEMU as a back end of disks (qdisk), to compare ours with.
+const QDISK: &[&str] = &["qemu-system-xen"];
+
 /// Never followed: large, and of no use without a package manager or a device manager.
 const SKIP: &[&str] = &[
     "python3",
@@ -177,6 +180,13 @@ pub fn viewer() -> Result<Vec<(String, Vec<u8>)>> {
     programs("viewer", VIEWER, &["usr/bin/vncsnapshot", "usr/bin/djpeg"])
 }
 
+/// Files for dom0 with which QEMU serves disks, where `xl` looks for them.
+pub fn qdisk() -> Result<Vec<(String, Vec<u8>)>> {
+    let keys = "usr/share/qemu/keymaps/en-us"; // It does not start without, nor has it a screen.
+    programs("qdisk", QDISK, &["usr/libexec/xen-qemu-system-i386", keys])
+}
+
+/// Programs and their libraries from a tree of packages, as (path in dom0, content).
 fn programs(name: &str, roots: &[&str], programs: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
     let debs = paths::cache().join("debs");
     std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;

@@ -1,20 +1,66 @@
-//! Our block back end beside dom0's kernel's: instructions of the whole machine for each request, and what clones read.
+//! Our block back end beside dom0's kernel's and QEMU's: instructions of the whole machine for each request, and eight clones that start
+//! at once. Each boot is short; `--part` takes some of them.
 
 use super::{Figures, note};
+use crate::packages;
 use crate::qemu::{Hypervisor, Machine};
 use crate::scenario::{self, Event, Options, Outcome};
 use crate::test::devices;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
-/// Kinds, sizes and depths that a guest asks for (`load` in `xtask/guest/actions`).
-const SHAPES: &[(u32, u32)] =
-    &[(4096, 1), (4096, 32), (65536, 1), (65536, 32), (1_048_576, 1), (1_048_576, 8)];
+/// Sizes and depths that a guest asks for (`load` in `xtask/guest/actions`).
+const SHAPES: &[(u32, u32)] = &[
+    (4096, 1),
+    (4096, 8),
+    (4096, 32),
+    (65536, 1),
+    (65536, 8),
+    (65536, 32),
+    (1_048_576, 1),
+    (1_048_576, 8),
+    (1_048_576, 32),
+];
+/// Largest good ratio of ours to the kernel's, and to QEMU's.
+const TARGETS: (f64, f64) = (1.0, 0.8);
 
-/// Measures, and prints both tables. An error if a figure is missing.
-pub fn run(options: &Options, only: Option<Hypervisor>) -> Result<()> {
-    let mut columns = BTreeMap::new();
+/// One boot of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Requests of all sizes and depths, to all three back ends.
+    Load,
+    /// Eight clones start on `radon-block`.
+    Shared,
+    /// The same without the shared cache.
+    Alone,
+    /// The same on dom0's kernel.
+    Kernel,
+    /// The same on QEMU.
+    Qdisk,
+}
+
+/// All boots.
+const PARTS: [Part; 5] = [Part::Load, Part::Shared, Part::Alone, Part::Kernel, Part::Qdisk];
+
+impl Part {
+    /// Its name in the scenario and in figures.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Shared => "shared",
+            Self::Alone => "alone",
+            Self::Kernel => "kernel",
+            Self::Qdisk => "qdisk",
+        }
+    }
+}
+
+/// Measures, and prints the tables. An error if a figure is missing.
+pub fn run(options: &Options, only: Option<Hypervisor>, parts: &[Part]) -> Result<()> {
+    let parts = if parts.is_empty() { &PARTS } else { parts };
+    let mut missing = Vec::new();
+    let mut text = String::new();
     for hypervisor in [Hypervisor::Radon, Hypervisor::Xen] {
         if only.is_some_and(|only| only != hypervisor) {
             continue;
@@ -25,42 +71,77 @@ pub fn run(options: &Options, only: Option<Hypervisor>) -> Result<()> {
             options.image = None; // another image of ours was meant
         }
         options.check_control()?;
-        let machine = Machine { icount: true, ..options.prepare("own-block-bench", &[])? };
-        columns.insert(hypervisor.name(), figures(&machine, &format!("bench-block-{}", hypervisor.name()))?);
-    }
-    println!("\n| request | bytes | depth | {} |", header(&columns));
-    println!("|---|---|---|{}", "---|---|---|".repeat(columns.len()));
-    let mut missing = Vec::new();
-    for kind in ["read", "write"] {
-        for (bytes, depth) in SHAPES {
-            let mut line = format!("| {kind} | {bytes} | {depth} |");
-            for (name, figures) in &columns {
-                let of = |disk: &str| figures.get(&format!("{disk}-{kind}-{bytes}-{depth}")).map(|f| f.0);
-                match (of("xvdb"), of("xvdc")) {
-                    (Some(kernel), Some(ours)) => {
-                        line += &format!(" {kernel:.0} | {ours:.0} | {:.2} |", ours / kernel);
-                    }
-                    _ => missing.push(format!("{kind} {bytes} {depth} on {name}")),
-                }
-            }
-            println!("{line}");
+        let mut all = Figures::new();
+        for &part in parts {
+            println!("bench: {} on {}", part.name(), hypervisor.name());
+            all.extend(boot(&options, part)?);
         }
-    }
-    let mut machine = Options { patience: 4, ..options.clone() }.prepare("own-block-storm", &[])?;
-    machine.extra.extend(devices::xfs("storm", options.hypervisor)?);
-    let read = figures(&machine, "bench-block-storm")?;
-    match (read.get("storm-read-shared"), read.get("storm-read-alone")) {
-        (Some(shared), Some(alone)) => {
-            println!("\nfour clones start: {} KiB read, {} KiB without the shared cache", shared.0, alone.0);
+        if parts.contains(&Part::Load) {
+            text += &requests(hypervisor, &all, &mut missing);
         }
-        _ => missing.push("clones".to_owned()),
+        text += &storm(hypervisor, &all, parts, &mut missing);
     }
+    print!("{text}");
     if missing.is_empty() { Ok(()) } else { bail!("no figure of {}", missing.join(", ")) }
 }
 
-fn header(columns: &BTreeMap<&str, Figures>) -> String {
-    let column = |name: &&str| format!("blkback on {name} | radon-block on {name} | ratio");
-    columns.keys().map(column).collect::<Vec<_>>().join(" | ")
+/// One boot's figures.
+fn boot(options: &Options, part: Part) -> Result<Figures> {
+    let scenario = if part == Part::Load { "own-block-bench" } else { "own-block-storm" };
+    let dom0_args = format!("{} radon.storm={}", options.dom0_args, part.name());
+    let mut machine = Options { dom0_args, ..options.clone() }.prepare(scenario, &packages::qdisk()?)?;
+    machine.icount = true;
+    if part != Part::Load {
+        machine.extra.extend(devices::xfs(&format!("storm-{}", part.name()), options.hypervisor)?);
+    }
+    figures(&machine, &format!("bench-block-{}-{}", part.name(), options.hypervisor.name()))
+}
+
+/// The table of requests.
+fn requests(hypervisor: Hypervisor, figures: &Figures, missing: &mut Vec<String>) -> String {
+    let name = hypervisor.name();
+    let mut text = format!(
+        "\n| on {name} | bytes | depth | blkback | radon-block | ratio | qdisk | ratio | radon-block, MiB per G |  |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n"
+    );
+    for kind in ["read", "write"] {
+        for (bytes, depth) in SHAPES {
+            let of = |disk: &str| figures.get(&format!("{disk}-{kind}-{bytes}-{depth}")).map(|f| f.0);
+            let (Some(kernel), Some(ours), Some(qdisk)) = (of("xvdb"), of("xvdc"), of("xvdd")) else {
+                missing.push(format!("{kind} {bytes} {depth} on {name}"));
+                continue;
+            };
+            let ratios = (ours / kernel, ours / qdisk);
+            let mark = if ratios.0 > TARGETS.0 || ratios.1 > TARGETS.1 { "**missed**" } else { "" };
+            let throughput = f64::from(*bytes) / f64::from(1 << 20) / ours * 1e9;
+            let _ = writeln!(
+                text,
+                "| {kind} | {bytes} | {depth} | {kernel:.0} | {ours:.0} | {:.2} | {qdisk:.0} | {:.2} | {throughput:.0} | {mark} |",
+                ratios.0, ratios.1
+            );
+        }
+    }
+    let _ = writeln!(text, "\ntargets: {} of blkback's, {} of qdisk's", TARGETS.0, TARGETS.1);
+    text
+}
+
+/// What the storms came to.
+fn storm(hypervisor: Hypervisor, figures: &Figures, parts: &[Part], missing: &mut Vec<String>) -> String {
+    let mut text = String::new();
+    for part in parts.iter().filter(|part| **part != Part::Load) {
+        let of = |what: &str| figures.get(&format!("storm-{what}-{}", part.name())).map(|f| f.0);
+        match (of("time"), of("read")) {
+            (Some(time), Some(read)) => {
+                let (name, on) = (part.name(), hypervisor.name());
+                let _ = writeln!(
+                    text,
+                    "eight clones on {on}, {name}: {time:.0} M instructions, {read:.0} KiB read"
+                );
+            }
+            _ => missing.push(format!("{} on {}", part.name(), hypervisor.name())),
+        }
+    }
+    text
 }
 
 fn figures(machine: &Machine, log: &str) -> Result<Figures> {

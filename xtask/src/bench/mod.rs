@@ -29,6 +29,9 @@ pub struct Args {
     /// Measure one hypervisor alone
     #[arg(long)]
     only: Option<Hypervisor>,
+    /// Of `block`: this boot alone (may be repeated)
+    #[arg(long = "part", value_enum)]
+    parts: Vec<block::Part>,
     #[command(flatten)]
     options: Options,
 }
@@ -55,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
         return volumes::run();
     }
     if args.what == What::Block {
-        return block::run(&args.options, args.only);
+        return block::run(&args.options, args.only, &args.parts);
     }
     setup::run()?;
     let packages = Packages::fetch()?;

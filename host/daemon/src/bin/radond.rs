@@ -104,7 +104,18 @@ fn run(arguments: Arguments) -> Result<(), Failed> {
     match arguments.command {
         Command::User(command) => user(&Users::at(state.join("users")), command),
         Command::Serve(serving) => {
-            let Serve { https, http, kernels, networks, consoles, framebuffers, disks, domains, suspended, kill_at } = *serving;
+            let Serve {
+                https,
+                http,
+                kernels,
+                networks,
+                consoles,
+                framebuffers,
+                disks,
+                domains,
+                suspended,
+                kill_at,
+            } = *serving;
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             if let Some(folder) = domains.parent() {
