@@ -1,5 +1,5 @@
 # radon-consoled: guests of radon-domain and of xl, seen and typed to by its own clients and by Debian's xl.
-# limit: 360
+# limit: 420
 . /usr/lib/radon/lib.sh
 . /usr/lib/radon/domains-lib.sh
 
@@ -131,4 +131,13 @@ check screen-destroy $VM destroy screen
 check screen-traceless traceless
 expect screen-gone "$(radon-vnc list)" [ -z "$(radon-vnc list)" ]
 $VM delete screen
+# Made and taken away with a kill at each step.
+check screen-define $VM create --halted --kernel $GUEST/waiting --memory 16 --vfb=1024x768 cut
+is_halted() { halted $1 || $VM destroy $1; }
+is_started() { halted $1 && $VM start $1 || runs $1; }
+killed start cut is_halted
+check screen-destroy-after-start $VM destroy cut
+killed destroy cut is_started
+expect screen-traceless-at-the-end "$(traces | tr '\n' ' ')" traceless
+$VM delete cut
 kill $forward $(cat $SHOWN)

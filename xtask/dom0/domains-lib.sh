@@ -58,6 +58,9 @@ as_recorded() {
         [ "$(xl list | awk 'NR > 2 {print $2}')" = $id ] || { echo "domains: $(xl list)"; return 1; }
         [ $(count vbd $id) = $disks ] || { echo "$(count vbd $id) disks instead of $disks"; return 1; }
         [ $(count vif $id) = $nics ] || { echo "$(count vif $id) interfaces instead of $nics"; return 1; }
+        for kind in vfb vkbd; do
+            [ $(count $kind $id) = $($VM show $1 | grep -c '"framebuffer"') ] || { echo "$(count $kind $id) of $kind"; return 1; }
+        done
         [ $(losetup -a | wc -l) = $disks ] || { echo "loop devices: $(losetup -a)"; return 1; }
         [ $(ls /sys/class/net | grep -c "^vif$id\.") = $nics ] || { echo "$(ls /sys/class/net)"; return 1; }
         case $(power $1)/$(state $1) in
