@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("radon: {error}");
+            // Hosts' answers are in it, and names that other users chose.
+            eprintln!("radon: {}", show::plain(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -31,6 +31,11 @@ pub fn bytes(record: &Value, field: &str) -> String {
     }
 }
 
+/// What others have named or said, for a terminal: lines, without other control characters.
+pub fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "?")
+}
+
 /// Records, ordered by name, as a table or as JSON.
 pub fn table(json: bool, mut records: Vec<Value>, columns: &[Column<'_>]) -> Done {
     records.sort_by_key(|r| (text(r, "name_label"), text(r, "uuid")));
@@ -71,7 +76,15 @@ pub fn made(json: bool, uuid: &str) -> Done {
     if json {
         println!("{}", serde_json::json!({"uuid": uuid}))
     } else {
-        println!("{uuid}")
+        println!("{}", plain(uuid))
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_others_say_does_nothing_to_a_terminal() {
+        assert_eq!(super::plain("no VM \x1b]0;x\x07\u{9b}2J\r\nhere: ä"), "no VM ?]0;x??2J?\nhere: ä");
+    }
 }

@@ -113,3 +113,29 @@ fn objects_are_the_same_after_a_restart() {
     assert_eq!(all(&app), before);
     assert_eq!(app.host, host);
 }
+
+#[test]
+fn only_who_operates_the_host_chooses_a_vms_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = open(dir.path());
+    for role in [Role::VmAdmin, Role::PoolOperator] {
+        app.users.set(role.name(), role, "password").unwrap();
+    }
+    let made = |role: Role, uuid: &str| {
+        let session = login(&app, role);
+        let record = Value::pairs([("name_label", "web"), ("uuid", uuid)]);
+        let call = |method: &str, param| {
+            let params = vec![session.clone(), param];
+            dispatch::call(&app, Call { method: method.into(), params }).unwrap()
+        };
+        let vm = call("VM.create", record);
+        call("VM.get_uuid", vm).text().unwrap().to_owned()
+    };
+    let (wanted, none) = ("01234567-89ab-cdef-0123-456789abcdef", "00000000-0000-0000-0000-000000000000");
+    // It may be the number of a domain that another toolstack made: whose console it would be, and what `VM.hard_shutdown` would end.
+    assert_ne!(made(Role::VmAdmin, wanted), wanted);
+    // dom0's.
+    assert_ne!(made(Role::PoolOperator, none), none);
+    assert_eq!(made(Role::PoolOperator, wanted), wanted);
+    assert_ne!(made(Role::PoolOperator, wanted), wanted);
+}

@@ -7,6 +7,7 @@ use crate::{Done, Failed, names, task};
 use radon_medium::{SECTOR, fat};
 use serde_json::json;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,7 +26,7 @@ pub fn run(client: &dyn Fn() -> Result<Client, Failed>, json: bool, command: &Te
             None => {
                 let client = client()?;
                 let folder = Scratch::new()?;
-                let file = folder.0.join("disk.raw");
+                let file = folder.path("disk.raw");
                 debian(build, &file)?;
                 import(&client, json, &file, &build.name, None)
             }
@@ -35,20 +36,18 @@ pub fn run(client: &dyn Fn() -> Result<Client, Failed>, json: bool, command: &Te
     }
 }
 
-/// A folder of our own, which goes with us.
-struct Scratch(PathBuf);
+/// A folder of our own, which goes with us: nobody else sees into it or knows its name before.
+struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     fn new() -> Result<Self, Failed> {
-        let path = std::env::temp_dir().join(format!("radon-template-{}", std::process::id()));
-        fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(Self(path))
+        let ours = fs::Permissions::from_mode(0o700);
+        let made = tempfile::Builder::new().prefix("radon-template-").permissions(ours).tempdir();
+        Ok(Self(made.map_err(|e| format!("{}: {e}", std::env::temp_dir().display()))?))
     }
-}
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 }
 
@@ -110,8 +109,7 @@ fn done(command: &mut Command) -> Done {
 fn debian(build: &Build, file: &Path) -> Done {
     let System::Debian = build.system;
     let scratch = Scratch::new()?;
-    let (tar, overlay, root) =
-        (scratch.0.join("root.tar"), scratch.0.join("overlay"), scratch.0.join("root"));
+    let (tar, overlay, root) = (scratch.path("root.tar"), scratch.path("overlay"), scratch.path("root"));
     for (path, content) in FILES {
         let path = overlay.join(path);
         fs::create_dir_all(path.parent().unwrap_or(&overlay))?;
@@ -222,7 +220,7 @@ fn equip(client: &Client, vm: &str, deploy: &Deploy, seed: &[u8]) -> Done {
     // From here on it goes with the VM if anything fails.
     super::vm::attach(client, vm, &volume, false)?;
     let scratch = Scratch::new()?;
-    let file = scratch.0.join("seed");
+    let file = scratch.path("seed");
     fs::write(&file, seed)?;
     volume::import_raw(client, &volume, &file)?;
     deploy
@@ -286,6 +284,15 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("\"local-hostname\":\"web-1\"") && text.contains("[\"ssh-ed25519 AAAA me\"]"));
         assert!(text.contains("#cloud-config") && text.contains("CIDATA"));
+    }
+
+    #[test]
+    fn folders_of_our_own_are_nobody_elses_and_do_not_go_with_each_other() {
+        let outer = Scratch::new().unwrap();
+        fs::write(outer.path("disk"), "x").unwrap();
+        drop(Scratch::new().unwrap());
+        assert_eq!(fs::read(outer.path("disk")).unwrap(), b"x");
+        assert_eq!(fs::metadata(outer.path("")).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
+/// The longest answer, in bytes: thousands of VMs.
+const MOST: u64 = 4 << 20;
+
 /// One look.
 #[derive(Clone, Debug, Deserialize)]
 struct Look {
@@ -121,7 +124,7 @@ pub fn run(client: &Client, json: bool, interval: u64, once: bool) -> Done {
 fn look(client: &Client) -> Result<Look, Failed> {
     let path = format!("/usage?session_id={}", client.reference());
     let mut text = String::new();
-    client.server().request("GET", &path, 0, &mut io::empty())?.read_to_string(&mut text)?;
+    client.server().request("GET", &path, 0, &mut io::empty())?.take(MOST).read_to_string(&mut text)?;
     Ok(serde_json::from_str(&text)?)
 }
 

@@ -4,10 +4,13 @@ use super::{done, int, text, truth};
 use crate::app::fields;
 use crate::database::{Change, Row};
 use crate::dispatch::{Args, Context, Handler};
-use radon_api::{ApiError, NULL, Result, Time, Value};
+use radon_api::{ApiError, NULL, Result, Role, Time, Value};
 use radon_domain::uuid::Uuid;
 
 pub use super::vm_sync::follow;
+
+/// dom0's number.
+const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("VM.create", create),
@@ -115,7 +118,11 @@ fn check_vcpus(row: &Row) -> Result<()> {
 fn create(context: &Context, args: &Args) -> Result<Value> {
     let record = args.value("args")?;
     let row = Change::construct("VM", record)?;
+    // It may be the number of a domain that another toolstack made, or dom0's: whose console it would be, and what
+    // `VM.hard_shutdown` would end. Only who has the host anyway chooses.
+    let chooses = context.role >= Role::PoolOperator;
     let wanted = record.get("uuid").and_then(Value::text).and_then(|t| t.parse::<Uuid>().ok());
+    let wanted = wanted.filter(|uuid| chooses && uuid.to_string() != NIL);
     let made = context.app.database.change(|c| {
         let mut row = row.clone();
         // A number that nobody has is kept; a record that was copied from another VM gets one of its own.
