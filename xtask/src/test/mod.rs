@@ -24,7 +24,8 @@ use std::time::Instant;
 /// Arguments of `test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only tests whose `layer/name` contains this (layers: gates, host, differential, xenapi, miri, alone, verdict, system, volumes)
+    /// Only tests whose `layer/name` contains this (layers: gates, host, differential, xenapi, block, miri, alone, options, verdict,
+    /// system-BOOT, volumes)
     filter: Option<String>,
     /// Skip the layers that need an emulated machine
     #[arg(long)]
