@@ -1,10 +1,10 @@
 //! Pages of guests, and event channels.
 
 use radon_xen::evtchn::{EventChannels, Port};
-use radon_xen::foreign;
-use radon_xen::gntdev::{GrantDevice, GrantedPage};
+use radon_xen::gntdev::GrantDevice;
 use radon_xen::page::SharedPages;
 use radon_xen::privcmd::Privcmd;
+use radon_xen::ring::RingPage;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -51,35 +51,11 @@ impl Xen {
     }
 }
 
-/// A page of a guest's.
-#[derive(Debug)]
-pub enum Page {
-    /// That it grants.
-    Granted(GrantedPage),
-    /// That is mapped by its frame.
-    Foreign(SharedPages),
-}
-
-impl Deref for Page {
-    type Target = SharedPages;
-
-    fn deref(&self) -> &SharedPages {
-        match self {
-            Self::Granted(page) => page,
-            Self::Foreign(page) => page,
-        }
-    }
-}
-
 impl Machine for Xen {
-    type Page = Page;
+    type Page = RingPage;
 
-    fn map(&self, domid: u16, frame: u64) -> io::Result<Page> {
-        let granted = self.grants.as_ref().map(|g| g.map(domid, GNTTAB_RESERVED_CONSOLE));
-        match granted {
-            Some(Ok(page)) => Ok(Page::Granted(page)),
-            _ => foreign::map(&self.privcmd, domid, &[frame]).map(Page::Foreign),
-        }
+    fn map(&self, domid: u16, frame: u64) -> io::Result<RingPage> {
+        RingPage::map(&self.privcmd, self.grants.as_ref(), domid, GNTTAB_RESERVED_CONSOLE, frame)
     }
 
     fn bind(&self, domid: u16, port: u32) -> io::Result<Port> {

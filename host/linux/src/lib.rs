@@ -13,8 +13,10 @@
 //! | [`mailbox`] | eventfd | messages from one thread to another that waits for descriptors |
 //! | [`messages`] | standard error, `/dev/log` | what it says |
 //! | [`terminal`] | termios | a terminal, raw for a while |
+//! | [`clock`] | | times for people |
 
 pub mod block;
+pub mod clock;
 pub mod fiemap;
 pub mod link;
 pub mod loopdev;

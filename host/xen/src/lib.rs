@@ -8,6 +8,7 @@
 //! | [`foreign`] | `/dev/xen/privcmd` | another domain's memory |
 //! | [`evtchn`] | `/dev/xen/evtchn` | event channels |
 //! | [`gntdev`] | `/dev/xen/gntdev` | pages that others grant |
+//! | [`ring`] | one of the two | a guest's ring that its toolstack made |
 //! | [`xenbus`] | `/dev/xen/xenbus`, `/dev/xen/xenbus_backend` | the kernel's end of the store |
 //! | [`page`] | | memory that another domain changes at any time |
 //! | [`inherit`] | | file descriptors that an `exec` left open |
@@ -25,6 +26,7 @@ mod ioctl;
 pub mod memory;
 pub mod page;
 pub mod privcmd;
+pub mod ring;
 pub mod xenbus;
 
 /// Bytes of a page.

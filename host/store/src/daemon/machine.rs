@@ -2,10 +2,11 @@
 
 use crate::perm::DomId;
 use radon_xen::evtchn::{EventChannels, Port};
-use radon_xen::gntdev::{GrantDevice, GrantedPage};
+use radon_xen::gntdev::GrantDevice;
 use radon_xen::page::SharedPages;
 use radon_xen::privcmd::{DomainInfo, Privcmd};
-use radon_xen::{foreign, xenbus};
+use radon_xen::ring::RingPage;
+use radon_xen::xenbus;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,26 +51,6 @@ pub struct Xen {
     virq: Port,
 }
 
-/// A ring's page, however it was mapped.
-#[derive(Debug)]
-pub enum RingPage {
-    /// The kernel's of the same domain, or one found by its frame.
-    Shared(SharedPages),
-    /// A guest's, which grants it to the store's domain from its creation on.
-    Granted(GrantedPage),
-}
-
-impl Deref for RingPage {
-    type Target = SharedPages;
-
-    fn deref(&self) -> &SharedPages {
-        match self {
-            Self::Shared(pages) => pages,
-            Self::Granted(page) => page,
-        }
-    }
-}
-
 impl Xen {
     /// Opens the devices.
     pub fn open() -> io::Result<Self> {
@@ -110,14 +91,7 @@ impl Machine for Xen {
     }
 
     fn map(&mut self, domid: DomId, gfn: u64) -> io::Result<RingPage> {
-        match self.grants.map(domid.0, GNTTAB_RESERVED_XENSTORE) {
-            Ok(page) => Ok(RingPage::Granted(page)),
-            // Builders that set up no grant table leave the frame's number.
-            Err(error) => match foreign::map(&self.privcmd, domid.0, &[gfn]) {
-                Ok(pages) => Ok(RingPage::Shared(pages)),
-                Err(_) => Err(error),
-            },
-        }
+        RingPage::map(&self.privcmd, Some(&self.grants), domid.0, GNTTAB_RESERVED_XENSTORE, gfn)
     }
 
     fn bind(&mut self, domid: DomId, port: u32) -> io::Result<Port> {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use radon_linux::clock::stamp;
 use serde::Serialize;
 use serde_json::json;
 
@@ -86,7 +87,7 @@ impl Show {
         if let Some(origin) = volume.origin {
             writeln!(out, "made from  {origin}")?;
         }
-        Ok(writeln!(out, "made       {}", date(volume.created))?)
+        Ok(writeln!(out, "made       {}", stamp(volume.created))?)
     }
 
     /// The repository.
@@ -142,32 +143,5 @@ fn kind(volume: &Volume) -> &'static str {
     match volume.kind {
         Kind::Volume => "volume",
         Kind::Snapshot => "snapshot",
-    }
-}
-
-/// Seconds since 1970 as a date and time (UTC), after RFC 3339.
-fn date(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // The Gregorian calendar repeats every 400 years of 146,097 days; years begin in March here.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let in_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * in_year + 2) / 153;
-    let of_month = in_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + carry;
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn dates() {
-        assert_eq!(super::date(0), "1970-01-01T00:00:00Z");
-        assert_eq!(super::date(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(super::date(951_868_799), "2000-02-29T23:59:59Z");
-        assert_eq!(super::date(4_107_542_400), "2100-03-01T00:00:00Z");
     }
 }
