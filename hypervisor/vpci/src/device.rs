@@ -18,8 +18,6 @@ const CAPABILITIES: u16 = 0x34;
 enum Register {
     Msi(MsiRegister),
     MsixControl,
-    /// A memory BAR or an enabled ROM while memory decoding is on: it must not move, its pages are mapped.
-    Frozen,
 }
 
 /// A function's virtual state.
@@ -106,7 +104,6 @@ impl Device {
         match register {
             Register::Msi(register) => self.msi.as_ref().map_or(0, |msi| msi.read(register)),
             Register::MsixControl => self.msix.as_ref().map_or(0, Msix::control),
-            Register::Frozen => 0,
         }
     }
 
@@ -121,11 +118,10 @@ impl Device {
         effects: Effects<'_>,
     ) {
         let mut left = byte_mask(size);
-        let mut touched: Vec<_> = self
+        let touched: Vec<_> = self
             .virtual_registers()
             .filter(|(_, at, width)| intersects(register, size, *at, *width))
             .collect();
-        touched.extend(self.frozen(hw, sbdf, register, size));
         for (kind, at, width) in touched {
             left &= !overlay(0, register, size, u32::MAX, at, width);
             let merged = overlay(self.value(kind), at, width, value, register, size);
@@ -140,7 +136,6 @@ impl Device {
                         msix.write_control(hw, sbdf, merged, effects);
                     }
                 }
-                Register::Frozen => {}
             }
         }
         if left == byte_mask(size) {
@@ -155,17 +150,11 @@ impl Device {
         }
     }
 
-    /// The BAR at `register`, if it cannot be written now.
-    fn frozen(
-        &self,
-        hw: &mut dyn ConfigAccess,
-        sbdf: Sbdf,
-        register: u16,
-        size: u8,
-    ) -> Option<(Register, u16, u8)> {
+    /// Whether a write is of a memory BAR that is decoded.
+    pub(crate) fn is_decoded_bar(&self, hw: &mut dyn ConfigAccess, sbdf: Sbdf, register: u16) -> bool {
         let end = bars::bar_register(self.bar_count);
         if register < bars::FIRST_BAR || register >= end || !decoding(hw, sbdf) {
-            return None;
+            return false;
         }
         let at = register & !3;
         let is_io = hw.read(sbdf, at, 4) & 1 != 0;
@@ -174,8 +163,21 @@ impl Device {
             let before = hw.read(sbdf, at.wrapping_sub(4), 4);
             before & 7 == 4
         };
-        let frozen = (!is_io || upper) && intersects(register, size, at, 4);
-        frozen.then_some((Register::Frozen, at, 4))
+        !is_io || upper
+    }
+
+    /// Writes such a BAR. The machine takes it at once, so its pages move at once: Linux writes BARs so where firmware has put them on
+    /// something of its own.
+    pub(crate) fn move_bar(
+        &self,
+        hw: &mut dyn ConfigAccess,
+        sbdf: Sbdf,
+        register: u16,
+        size: u8,
+        value: u32,
+    ) -> Decoding {
+        hw.write(sbdf, register, size, value);
+        self.current_decoding(hw, sbdf)
     }
 
     /// Whether a write touches the low byte of the command register.
@@ -235,8 +237,8 @@ impl Device {
         }
     }
 
-    /// What firmware left: sizes the BARs with decoding off for a moment.
-    pub(crate) fn initial_decoding(&self, hw: &mut dyn ConfigAccess, sbdf: Sbdf) -> Decoding {
+    /// What is decoded now: sizes the BARs with decoding off for a moment.
+    pub(crate) fn current_decoding(&self, hw: &mut dyn ConfigAccess, sbdf: Sbdf) -> Decoding {
         let command = hw.read(sbdf, COMMAND, 2);
         if command & COMMAND_MEMORY == 0 {
             return Decoding::Off;

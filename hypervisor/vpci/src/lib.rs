@@ -4,7 +4,7 @@
 //! * **MSI and MSI-X**: address, data and enable bits are virtual (they hold dom0's vector and APIC id). Effects tell the core to
 //!   bind a physical vector; the core then programs the machine: [`VirtualPci::program_msi`], or the MSI-X table entry itself.
 //!   One MSI message per device is offered; MSI-X is complete.
-//! * **memory decoding**: when it is switched, effects say which pages to map 1:1 and which to trap (MSI-X tables).
+//! * **memory decoding**: when it is switched, or a BAR moves meanwhile, effects say which pages to map 1:1 and which to trap (MSI-X tables).
 //! * **hidden and read-only devices**, which the hypervisor itself uses.
 //!
 //! Ways in: ports 0xcf8/0xcfc, ECAM windows, and the trapped MSI-X table pages. Not locked: the core holds its vPCI lock.

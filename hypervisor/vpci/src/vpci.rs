@@ -129,7 +129,7 @@ impl VirtualPci {
             return true;
         }
         let Some(device) = Device::probe(hw, sbdf) else { return false };
-        let decoding = device.initial_decoding(hw, sbdf);
+        let decoding = device.current_decoding(hw, sbdf);
         self.devices.insert(sbdf, device);
         self.apply(sbdf, decoding, effects);
         true
@@ -291,6 +291,9 @@ impl VirtualPci {
         };
         if Device::is_command(register, size) {
             let decoding = device.write_command(hw, sbdf, register, size, value);
+            self.apply(sbdf, decoding, effects);
+        } else if device.is_decoded_bar(hw, sbdf, register) {
+            let decoding = device.move_bar(hw, sbdf, register, size, value);
             self.apply(sbdf, decoding, effects);
         } else if device.is_rom(register, size) {
             let new = device.write_rom(hw, sbdf, value);

@@ -42,7 +42,11 @@ fn uefi(options: &Options) -> Result<()> {
     let mut host = Host::start(options, &Medium::Uefi(disk), &cli, &folder, "system-up-uefi", LIMIT)?;
     host.wait_ready()?;
     println!("  ready after {:.1} s of its first process", host.seconds);
-    // Not over the network: see what SUPPORT.md says of cards after UEFI.
+    host.login()?;
+    let record = host.radon_json(&["host", "show"])?;
+    if record["enabled"] != true {
+        bail!("the host says of itself: {record}");
+    }
     host.type_line("poweroff")?;
     host.wait_end()?;
     fs::remove_dir_all(folder).context("the test's folder")
