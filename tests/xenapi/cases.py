@@ -269,6 +269,12 @@ def networks(daemon):
     expect("DEVICE_ALREADY_EXISTS", x.VIF.create, vif)
     expect("MAC_INVALID", x.VIF.create, {**vif, "device": "1", "MAC": "x"})
     expect("INVALID_DEVICE", x.VIF.create, {**vif, "device": "9"})
+    daemon.user("admin", "vm-admin", "secret")
+    admin = daemon.login("admin", "secret").xenapi
+    for field, value in (("locking_mode", "unlocked"), ("ipv4_allowed", ["10.7.0.9"]), ("ipv6_allowed", ["fd00::9"])):
+        denied = expect("RBAC_PERMISSION_DENIED", admin.VIF.create, {**vif, "device": "1", field: value})
+        assert denied[0] == f"vif.set_{field}", denied
+    admin.VIF.destroy(admin.VIF.create({**vif, "device": "1", "locking_mode": "network_default"}))
     x.VIF.set_locking_mode(made, "locked")
     x.VIF.set_ipv4_allowed(made, ["10.7.0.20"])
     x.VIF.add_ipv4_allowed(made, "10.7.0.21")

@@ -122,7 +122,8 @@ fn count(call: &Call, message: &Message) -> Result<()> {
     Err(ApiError::parameter_count(&call.method, least, call.params.len()))
 }
 
-fn permitted(context: &Context, message: &Message) -> Result<()> {
+/// An error unless whoever calls may also call this message.
+pub fn permitted(context: &Context, message: &Message) -> Result<()> {
     if message.role <= context.role {
         return Ok(());
     }

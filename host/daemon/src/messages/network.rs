@@ -68,7 +68,8 @@ pub(super) fn may_set(c: &Change<'_>, reference: &str, field: &str, value: &Valu
 
 /// A field has another value: the bridge and what is connected to it become so. If they cannot, it was not set.
 pub(super) fn was_set(context: &Context, reference: &str, field: &str, old: Value) -> Result<()> {
-    if !matches!(field, "other_config" | "MTU") {
+    // The guests' domain is named for the network, unless it says another.
+    if !matches!(field, "other_config" | "MTU" | "name_label") {
         return Ok(());
     }
     let row = context.app.database.state().object("network", reference)?.row.clone();

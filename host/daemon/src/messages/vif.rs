@@ -5,8 +5,8 @@ use super::vm_power::{control, nic_id, refused, uuid};
 use super::{done, text, truth, vif_port, vm_sync};
 use crate::app::App;
 use crate::database::{Change, Row, State};
-use crate::dispatch::{Args, Context, Handler};
-use radon_api::{ApiError, Result, Value};
+use crate::dispatch::{Args, Context, Handler, permitted};
+use radon_api::{ApiError, Result, Value, model};
 use radon_domain::config::{Mac, Nic, NicId};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ pub(super) fn new_mac() -> Result<String> {
 
 fn create(context: &Context, args: &Args) -> Result<Value> {
     let mut row = Change::construct("VIF", args.value("args")?)?;
+    guarded(context, &row)?;
     let made = context.app.database.change(|c| {
         let (vm, place) = (text(&row, "VM").to_owned(), text(&row, "device").to_owned());
         if truth(c.row("VM", &vm)?, "is_control_domain") {
@@ -67,6 +68,18 @@ fn create(context: &Context, args: &Args) -> Result<Value> {
         c.insert("VIF", row)
     })?;
     Ok(Value::from(made))
+}
+
+/// Who makes an interface may not let it off its guard, unless the guard may be changed later, too.
+fn guarded(context: &Context, row: &Row) -> Result<()> {
+    let listed = |field: &str| row.get(field).is_some_and(|v| !v.items().is_empty());
+    let set = [
+        ("VIF.set_locking_mode", !matches!(text(row, "locking_mode"), "" | "network_default")),
+        ("VIF.set_ipv4_allowed", listed("ipv4_allowed")),
+        ("VIF.set_ipv6_allowed", listed("ipv6_allowed")),
+    ];
+    let messages = set.iter().filter(|(_, set)| *set).filter_map(|(name, _)| model().message(name));
+    messages.into_iter().try_for_each(|message| permitted(context, message))
 }
 
 fn destroy(context: &Context, args: &Args) -> Result<Value> {
@@ -121,15 +134,20 @@ pub(super) fn was_set(context: &Context, vif: &str, field: &str, old: Value) -> 
     if !vif_port::FIELDS.contains(&field) || !truth(&row, "currently_attached") {
         return Ok(());
     }
-    let Some(port) = vif_port::port(app, &row)? else { return Ok(()) };
-    let _busy = app.begin("VM", text(&row, "VM"), "changing_dynamic_range")?;
-    let (vm, id) = (uuid(app, text(&row, "VM"))?, nic_id(text(&row, "device"))?);
-    let set = app.domains.set_port(vm, id, &port, &control(context));
+    let set = set_port(context, &row);
     if set.is_err() {
         app.database.change(|c| c.set("VIF", vif, field, old))?;
     }
     vm_sync::sync(app);
-    set.map_err(|e| refused(context, e))
+    set
+}
+
+fn set_port(context: &Context, row: &Row) -> Result<()> {
+    let app = &context.app;
+    let Some(port) = vif_port::port(app, row)? else { return Ok(()) };
+    let _busy = app.begin("VM", text(row, "VM"), "changing_dynamic_range")?;
+    let (vm, id) = (uuid(app, text(row, "VM"))?, nic_id(text(row, "device"))?);
+    app.domains.set_port(vm, id, &port, &control(context)).map_err(|e| refused(context, e))
 }
 
 fn plug(context: &Context, args: &Args) -> Result<Value> {
