@@ -26,7 +26,7 @@ pub struct LogDirty {
     faults: AtomicU32,
     /// Where an interrupted operation goes on, and which it is (0: none).
     next: AtomicU64,
-    unfinished: AtomicU32,
+    unfinished: AtomicU64,
     /// Dirty pages that it has seen so far.
     seen: AtomicU32,
 }
@@ -44,14 +44,14 @@ impl LogDirty {
                 self.seen.store(0, Ordering::Relaxed);
                 Some(0)
             }
-            this if this == op + 1 => Some(self.next.load(Ordering::Relaxed)),
+            this if this == u64::from(op) + 1 => Some(self.next.load(Ordering::Relaxed)),
             _ => None,
         }
     }
     /// Remembers how far an operation came.
     pub fn interrupt(&self, op: u32, next: u64) {
         self.next.store(next, Ordering::Relaxed);
-        self.unfinished.store(op + 1, Ordering::Relaxed);
+        self.unfinished.store(u64::from(op) + 1, Ordering::Relaxed);
     }
     /// The operation is over.
     pub fn finish(&self) {

@@ -184,3 +184,12 @@ fn switching_off_gives_all_rights_back() {
         world.check(true);
     });
 }
+
+#[test]
+fn an_operation_that_does_not_exist_is_none_of_the_unfinished() {
+    let log = log_dirty::LogDirty::default();
+    assert_eq!(log.begin(u32::MAX), Some(0));
+    log.interrupt(d::XEN_DOMCTL_SHADOW_OP_PEEK, 8192);
+    assert_eq!(log.begin(u32::MAX), None);
+    assert_eq!(log.begin(d::XEN_DOMCTL_SHADOW_OP_PEEK), Some(8192));
+}

@@ -99,7 +99,7 @@ mod backend {
     use radon_addr::Ns;
 
     pub fn now() -> Ns {
-        Ns::new(with(|t| t.now.get()))
+        with(|t| t.clock.get().map_or_else(|| Ns::new(t.now.get()), |clock| clock()))
     }
     /// The simulated TSC runs at 1 GHz.
     pub fn tsc() -> u64 {
