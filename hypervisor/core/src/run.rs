@@ -182,10 +182,13 @@ pub fn step(this: CpuId, ran: Option<Arc<Vcpu>>) -> Option<Arc<Vcpu>> {
     let domain = ran.as_ref().and_then(|v| v.domain());
     let decision = {
         let mut scheduler = SCHEDULER.lock();
-        if let (Some(vcpu), Some(domain)) = (&ran, &domain)
-            && !vcpu.runnable(domain)
-        {
-            scheduler.sleep(vcpu.key(), now);
+        if let (Some(vcpu), Some(domain)) = (&ran, &domain) {
+            if vcpu.runnable(domain) {
+                // Somebody may have looked at it while it was about to wait, and it did not wait after all.
+                let _ = scheduler.wake(vcpu.key(), now);
+            } else {
+                scheduler.sleep(vcpu.key(), now);
+            }
         }
         scheduler.schedule(this, now)
     };

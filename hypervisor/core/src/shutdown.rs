@@ -17,14 +17,16 @@ use crate::{events, run};
 
 /// Shuts a domain down with a `SHUTDOWN_*` code. The hardware domain takes the machine with it.
 pub fn shutdown(domain: &Arc<Domain>, code: u8) {
+    // Whoever sees the shutdown may undo it, and then takes this pause back.
+    domain.add_pause();
     if !domain.begin_shutdown(code) {
+        run::unpause_domain(domain);
         return;
     }
     radon_hw::info!("{} shut down, reason {code} ({})", domain.id, name(code));
     if domain.config.hardware {
         crate::machine::hardware_domain_gone(code);
     }
-    domain.add_pause();
     for v in domain.vcpus() {
         run::reschedule(v);
     }

@@ -289,6 +289,10 @@ fn everybody_gets_on() {
     let end = Instant::now() + LOST;
     let mut waiting = Vec::new();
     for domain in domains::all() {
+        let reasons = domain.controller_pauses.load(SeqCst) > 0
+            || domain.shutdown_code().is_some()
+            || domain.dying() != Dying::No;
+        assert!(domain.may_run() || reasons, "{} is paused for no reason", domain.id);
         // Under a cap of 1 % a turn that the test's machine held up for 100 ms is paid back by ten seconds of waiting.
         // A dying one may be unknown to the scheduler.
         let _ = run::SCHEDULER.lock().set_params(domain.id, 0, 0);
@@ -356,14 +360,27 @@ fn watch() {
 fn vcpus() -> String {
     let mut text = String::new();
     for domain in domains::all() {
-        text += &format!("{} {:?}, may run: {};", domain.id, domain.dying(), domain.may_run());
+        let scheduler = run::SCHEDULER.lock();
+        let (pool, params) = (scheduler.pool_of(domain.id), scheduler.params(domain.id));
+        let cpus = pool.and_then(|id| scheduler.pool_cpus(id)).map(|c| c.iter().collect::<Vec<_>>());
+        drop(scheduler);
+        text += &format!(
+            "\n{} {:?}, may run: {}, {params:?}, pool {pool:?} of {cpus:?}: ",
+            domain.id,
+            domain.dying(),
+            domain.may_run()
+        );
         for v in domain.vcpus() {
             let (up, blocked, on) = (v.is_up(), v.is_blocked(), v.running_on());
             let may_be_on = run::SCHEDULER
                 .lock()
                 .affinity(v.key())
                 .map(|(hard, _)| hard.iter().take(8).collect::<Vec<_>>());
-            text += &format!(" v{} up {up} blocked {blocked} on {on:?} of {may_be_on:?};", v.id.raw());
+            let runstate = v.runstate.lock().at(clock());
+            text += &format!(
+                "\n  v{} up {up} blocked {blocked} on {on:?} of {may_be_on:?} {runstate:?};",
+                v.id.raw()
+            );
         }
     }
     text

@@ -56,7 +56,7 @@ pub fn soft_reset(caller: &Caller<'_>, domain: &Arc<Domain>) -> Result {
         return Ok(Outcome::Again);
     }
     if domain.clear_shutdown() {
-        domain.remove_pause();
+        run::unpause_domain(domain);
     }
     Ok(Outcome::Done)
 }
