@@ -143,7 +143,8 @@ fn storm(hypervisor: Hypervisor, figures: &Figures, parts: &[Part], missing: &mu
     text
 }
 
-fn figures(machine: &Machine, log: &str) -> Result<Figures> {
+/// What a scenario measures. An error if one of its verdicts fails.
+pub fn figures(machine: &Machine, log: &str) -> Result<Figures> {
     let mut figures = Figures::new();
     let mut failed = Vec::new();
     scenario::watch(machine, log, Duration::from_secs(3000), |event, _| match event {

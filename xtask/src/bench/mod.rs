@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use table::{Figures, Wanted};
 
 mod block;
+mod start;
 mod store;
 mod table;
 mod volumes;
@@ -45,21 +46,32 @@ enum What {
     Store,
     /// Requests to a guest's disk through our block back end and the kernel's, in instructions; clones that start together.
     Block,
+    /// From the command to a guest that is of use and its end: `radon-domain` and `xl`, in instructions, on the same hypervisor.
+    Start,
+    /// The host layer: `store`, `start` and `block`, one after the other.
+    Host,
     /// Volumes small and large; images in and out beside `qemu-img convert`.
     Volumes,
 }
 
 /// Measures both and prints the table. An error if a figure is missing; not if a target is missed.
 pub fn run(args: &Args) -> Result<()> {
-    if args.what == What::Store {
-        return store::run();
+    match args.what {
+        What::Hypervisor => hypervisors(args),
+        What::Store => store::run(),
+        What::Volumes => volumes::run(),
+        What::Block => block::run(&args.options, args.only, &args.parts),
+        What::Start => start::run(&args.options, args.only),
+        What::Host => {
+            store::run()?;
+            start::run(&args.options, args.only)?;
+            block::run(&args.options, args.only, &args.parts)
+        }
     }
-    if args.what == What::Volumes {
-        return volumes::run();
-    }
-    if args.what == What::Block {
-        return block::run(&args.options, args.only, &args.parts);
-    }
+}
+
+/// Radon and stock Xen.
+fn hypervisors(args: &Args) -> Result<()> {
     setup::run()?;
     let packages = Packages::fetch()?;
     let guests = verdict::build()?;
