@@ -206,6 +206,8 @@ fn start(domain: &Arc<Domain>) {
     }
     while domain.remove_pause() {}
     up(domain);
+    // Those that the control domain set up meanwhile were paused then.
+    domain.vcpus().iter().for_each(run::reschedule);
 }
 
 fn up(domain: &Arc<Domain>) {
