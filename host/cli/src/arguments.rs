@@ -138,6 +138,12 @@ pub enum Vm {
         #[arg(long)]
         paused: bool,
     },
+    /// Have it start whenever the host does
+    Autostart {
+        vm: String,
+        #[arg(value_parser = ["on", "off"])]
+        wanted: String,
+    },
     /// Ask the guest to power off
     Stop {
         vm: String,

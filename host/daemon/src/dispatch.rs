@@ -113,6 +113,26 @@ pub fn call(app: &Arc<App>, call: Call) -> Result<Value> {
     }
 }
 
+/// Carries out what the host does by itself, as a task that everybody sees.
+pub fn own(app: &Arc<App>, name: &str, params: Vec<Value>) -> Result<Value> {
+    let message = model().message(name).ok_or_else(|| ApiError::method_unknown(name))?;
+    let args = arguments(message, params.into_iter())?;
+    let reference = task::create(app, name, &message.doc, "", "<none/>")?;
+    let context = Context {
+        app: app.clone(),
+        message,
+        session: String::new(),
+        user: String::new(),
+        role: Role::PoolAdmin,
+        task: Some(Task::begin(app, &reference)),
+    };
+    let result = carry_out(&context, message, &args);
+    if let Some(task) = context.task {
+        task.end(&result);
+    }
+    result
+}
+
 fn count(call: &Call, message: &Message) -> Result<()> {
     let session = usize::from(message.needs_session());
     let least = session + message.params.iter().filter(|p| p.default.is_none()).count();

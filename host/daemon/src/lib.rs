@@ -11,10 +11,12 @@
 //! | [`messages`] | one file for each class: what its own messages do |
 //! | [`storage`] | opened repositories |
 //! | [`domains`] | the layer of domains below, as a trait |
+//! | [`autostart`] | VMs that start with the host |
 //! | [`server`] | HTTP, TLS, import and export of volumes |
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod autostart;
 pub mod database;
 pub mod dispatch;
 pub mod domains;

@@ -304,7 +304,8 @@ fn everybody_gets_on() {
     }
     while !waiting.is_empty() {
         waiting.retain(|(domain, v, before)| {
-            v.runnable(domain) && v.running_on().is_none() && ran(v) == *before
+            let alive = domain.dying() == Dying::No;
+            alive && v.runnable(domain) && v.running_on().is_none() && ran(v) == *before
         });
         let left = || waiting.iter().map(|(d, v, _)| (d.id, v.id)).collect::<Vec<_>>();
         assert!(Instant::now() < end, "could run, but nobody runs them: {:?}. {}", left(), vcpus());

@@ -36,6 +36,14 @@ pub fn run(client: &Client, json: bool, command: &Vm) -> Done {
         Vm::Start { vm: name, paused } => {
             task::run(client, "VM.start", &[json!(vm(name)?), json!(paused), json!(false)]).map(drop)
         }
+        Vm::Autostart { vm: name, wanted } => {
+            let (vm, key) = (json!(vm(name)?), json!("auto_poweron"));
+            client.call("VM.remove_from_other_config", &[vm.clone(), key.clone()])?;
+            if wanted == "on" {
+                client.call("VM.add_to_other_config", &[vm, key, json!("true")])?;
+            }
+            Ok(())
+        }
         Vm::Stop { vm, force } => act(if *force { "hard_shutdown" } else { "clean_shutdown" }, vm),
         Vm::Reboot { vm, force } => act(if *force { "hard_reboot" } else { "clean_reboot" }, vm),
         Vm::Pause { vm } => act("pause", vm),
@@ -68,6 +76,7 @@ fn show_list(client: &Client, json: bool, templates: bool) -> Done {
         ("STATE", &|r| text(r, "power_state").to_lowercase()),
         ("VCPUS", &|r| text(r, "VCPUs_at_startup")),
         ("MEMORY", &|r| bytes(r, "memory_dynamic_max")),
+        ("AUTOSTART", &|r| if r["other_config"]["auto_poweron"] == "true" { "on" } else { "off" }.to_owned()),
         ("DISKS", &|r| r["VBDs"].as_array().map_or(0, Vec::len).to_string()),
         ("UUID", &|r| text(r, "uuid")),
     ];

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use radon_api::Role;
 use radon_daemon::app::{App, Cut, Places};
 use radon_daemon::domains::Xen;
-use radon_daemon::server;
 use radon_daemon::users::{Users, random_word};
+use radon_daemon::{autostart, server};
 use radon_domain::config::Backend;
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
@@ -196,6 +196,7 @@ async fn serve(
     }
     println!("ready");
     io::stdout().flush()?;
+    autostart::begin(&app)?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         _ = terminate.recv() => {}

@@ -1,7 +1,7 @@
 //! `message`: what somebody should read.
 
 use super::{done, text};
-use crate::app::fields;
+use crate::app::{App, fields};
 use crate::database::Row;
 use crate::dispatch::{Args, Context, Handler};
 use radon_api::{ApiError, Result, Time, Value, model};
@@ -19,6 +19,22 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
 fn class_of(word: &str) -> Result<&'static str> {
     let class = model().classes.iter().find(|c| c.name.eq_ignore_ascii_case(word));
     class.map(|c| c.name.as_str()).ok_or_else(|| ApiError::invalid_value("cls", word))
+}
+
+/// Leaves a message of the host's own about a VM.
+pub fn tell(app: &App, name: &str, vm: &str, body: &str) -> Result<()> {
+    app.database.change(|c| {
+        let uuid = c.text("VM", vm, "uuid")?.to_owned();
+        let row = fields([
+            ("timestamp", Value::Time(Time::now())),
+            ("name", Value::from(name)),
+            ("priority", Value::from(3i64)),
+            ("cls", Value::from("VM")),
+            ("obj_uuid", Value::from(uuid)),
+            ("body", Value::from(body)),
+        ]);
+        c.insert("message", row).map(drop)
+    })
 }
 
 fn create(context: &Context, args: &Args) -> Result<Value> {
