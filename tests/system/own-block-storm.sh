@@ -12,7 +12,7 @@ radon-volume init
 radon-volume import base $GUEST/disk.img
 file() { echo /data/sr/volumes/$(radon-volume --json show $1 | sed 's/.*"id":"\([^"]*\)".*/\1/').raw; }
 # Kilobytes read from the disk so far.
-read_kib() { awk '{print $3 / 2}' /sys/block/nvme0n1/stat; }
+read_kib() { awk '{printf "%d", $3 / 2}' /sys/block/nvme0n1/stat; }
 kind=$(cmdline radon.storm)
 case $kind in
 shared) server= backend=radon ;;
