@@ -117,6 +117,7 @@ check repository-gone radon sr delete cut
 expect nothing-left "$(traces | tr '\n' ' ')" traceless
 
 radon-network serve > /tmp/network.log 2>&1 &
+check framebuffers radon-vnc
 milestone "xenapi $(password)"
 # What xl and the store say of it, now and then, for the log. radon-block is killed meanwhile: guests do not notice.
 while :; do

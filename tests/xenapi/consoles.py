@@ -121,9 +121,57 @@ def command_line(https, program, password, name):
         assert refused.returncode == 1 and "there is no VM nobody" in refused.stderr
 
 
+# Three colours from the top down, as a guest's framebuffer has them: blue first.
+COLOURS = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+PAINT = r"""awk 'BEGIN {for (i = 0; i < 160000; i++) printf "bgrx"}' > /tmp/p
+(tr bgrx '\000\000\377\000' < /tmp/p; tr bgrx '\000\377\000\000' < /tmp/p; tr bgrx '\377\000\000\000' < /tmp/p) > /dev/fb0; echo pain$((1))ted
+"""
+
+
+def framebuffer(session, vm, https, program, password):
+    """Painted by the guest's own driver; seen by vncdotool, through `radon console --vnc` and by a WebSocket's first words."""
+    # Only here: its reactor is started with it.
+    from PIL import Image
+    from vncdotool import api, client, rfb
+
+    x = session.xenapi
+    (picture,) = (c for c in x.VM.get_consoles(vm) if x.console.get_protocol(c) == "rfb")
+    record = x.console.get_record(picture)
+    assert record["VM"] == vm and record["location"].endswith(f"/console?uuid={record['uuid']}"), record
+    path = f"/console?uuid={record['uuid']}&session_id={session.handle}"
+    with connect(f"wss://127.0.0.1:{https}{path}", ssl=insecure()) as one:
+        reads(lambda: one.recv(LIMIT), b"RFB 003.008\n")
+    text = f"/console?vm={x.VM.get_uuid(vm)}&session_id={session.handle}"
+    with connect(f"wss://127.0.0.1:{https}{text}", ssl=insecure(), max_size=None) as one:
+        one.send(PAINT)
+        reads(lambda: one.recv(LIMIT), b"\npain1ted")
+    certificate = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", int(https))))
+    with tempfile.TemporaryDirectory() as folder:
+        secret, shot = f"{folder}/password", f"{folder}/shot.png"
+        with open(secret, "w") as file:
+            file.write(password)
+        options = ["--host", f"127.0.0.1:{https}", "--fingerprint", hashlib.sha256(certificate).hexdigest(), "--password-file", secret]
+        command = [program, *options, "console", "--vnc", "--listen", "127.0.0.1:0", x.VM.get_name_label(vm)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
+            try:
+                called = forward.stdout.readline().split()
+                assert called[0] == "vncviewer", called
+                for encoding in (rfb.Encoding.RAW, rfb.Encoding.ZRLE):
+                    client.VNCDoToolClient.encoding = encoding
+                    with api.connect(called[1], timeout=LIMIT) as viewer:
+                        viewer.captureScreen(shot)
+                    with Image.open(shot) as image:
+                        assert image.size == (800, 600), image.size
+                        seen = [image.convert("RGB").getpixel((700, y)) for y in (150, 350, 550)]
+                        assert tuple(seen) == COLOURS, f"{encoding}: {seen}"
+            finally:
+                forward.terminate()
+    api.shutdown()
+
+
 def consoles(session, vm, https, program, password):
     x = session.xenapi
-    (console,) = x.VM.get_consoles(vm)
+    (console,) = (c for c in x.VM.get_consoles(vm) if x.console.get_protocol(c) == "vt100")
     record = x.console.get_record(console)
     assert record["protocol"] == "vt100" and record["VM"] == vm
     assert record["location"].endswith(f"/console?uuid={record['uuid']}"), record

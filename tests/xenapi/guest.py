@@ -9,7 +9,7 @@ import time
 
 import XenAPI
 from common import MIB, Events, expect, vbd_record, vdi_record, vm_record, wait_task
-from consoles import consoles
+from consoles import consoles, framebuffer
 from daemon import Noted, quoted, send
 
 LIMIT = 200
@@ -167,6 +167,7 @@ def main():
 
     assert x.VM.get_consoles(vm) == []
     x.VM.set_PV_args(vm, "console=hvc0 quiet radon.do=shell")
+    x.VM.add_to_platform(vm, "vfb", "true")
     run(session, x.Async.VM.start, vm, False, False)
     x.VM.pause(vm)
     assert x.VM.get_power_state(vm) == "Paused"
@@ -175,6 +176,8 @@ def main():
     passed("paused-and-unpaused")
     console = consoles(session, vm, https, program, password)
     passed("consoles")
+    framebuffer(session, vm, https, program, password)
+    passed("framebuffer")
     extra = x.VDI.create(vdi_record(sr, "extra"))
     second = x.VBD.create(vbd_record(vm, extra, userdevice="1"))
     # The guest connects when its driver is there; plugging does not wait for that, unplugging does.
@@ -200,7 +203,7 @@ def main():
     first = x.VM.get_domid(vm)
     x.VM.hard_reboot(vm)
     assert x.VM.get_domid(vm) != first and x.VM.get_power_state(vm) == "Running"
-    assert x.VM.get_consoles(vm) == [console]
+    assert console in x.VM.get_consoles(vm) and len(x.VM.get_consoles(vm)) == 2
     passed("hard-reboot")
     x.VM.set_VCPUs_number_live(vm, "2")
     until("two vCPUs", lambda: x.VM_metrics.get_VCPUs_number(x.VM.get_metrics(vm)) == "2")

@@ -16,6 +16,8 @@ use std::time::Duration;
 const SDK: &str = "XenAPI==26.21.1";
 /// The client of WebSockets that is none of ours.
 const WEBSOCKETS: &str = "websockets==15.0.1";
+/// The VNC viewer that is none of ours.
+const VIEWER: &str = "vncdotool==1.4.2";
 /// How long the clients may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -32,13 +34,13 @@ pub fn machine(report: &mut Report, options: &Options) {
 /// Python with the SDK, in a folder of its own below the target directory.
 fn python() -> Result<PathBuf> {
     let venv = paths::cache().join("xenapi-sdk");
-    let (python, done) = (venv.join("bin/python"), venv.join(format!("{SDK} {WEBSOCKETS}")));
+    let (python, done) = (venv.join("bin/python"), venv.join(format!("{SDK} {WEBSOCKETS} {VIEWER}")));
     if done.exists() && python.exists() {
         return Ok(python);
     }
     let _ = fs::remove_dir_all(&venv);
     shell::quiet(shell::command("python3").args(["-m", "venv"]).arg(&venv))?;
-    shell::quiet(Command::new(venv.join("bin/pip")).args(["install", "--quiet", SDK, WEBSOCKETS]))
+    shell::quiet(Command::new(venv.join("bin/pip")).args(["install", "--quiet", SDK, WEBSOCKETS, VIEWER]))
         .context("the SDK cannot be installed from PyPI (is the network up?)")?;
     File::create(&done)?;
     Ok(python)
@@ -99,6 +101,7 @@ fn vms(options: &Options) -> Result<()> {
         ("radon-cli", "radon"),
         ("radon-network", "radon-network"),
         ("radon-block", "radon-block"),
+        ("radon-framebuffer", "radon-vnc"),
     ] {
         extra.push((format!("usr/local/sbin/{name}"), fs::read(program::build(package, name)?)?));
     }
