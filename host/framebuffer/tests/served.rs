@@ -145,6 +145,8 @@ fn a_successor_goes_on() {
         until("a key", || guest.typed() == [[0x103, 30]]);
         drop(served);
         drop(view);
+        // It lets its key go when it leaves, which is not to be heard in the next round.
+        until("nobody looks", || !screen.is_watched());
         // Told to nobody.
         guest.draw([2, 2, 1, 1], round, true);
     }

@@ -140,21 +140,27 @@ impl Host {
         Ok(self.keyboard.flush()?)
     }
 
-    /// Waits until a text stands on a VM's console.
+    /// Waits until a text stands on a VM's console, or once stood there: its whole history is looked at.
     pub fn wait_console(&mut self, vm: &str, text: &str, limit: Duration) -> Result<()> {
-        let uuid = self.radon_json(&["vm", "show", vm])?["uuid"].as_str().context("no number")?.to_owned();
         let end = Instant::now() + limit;
-        while Instant::now() < end {
-            self.type_line(&format!("console {uuid}"))?;
+        loop {
+            let said = shell::output(self.command().args(["console", "--history", vm]))?;
+            if said.contains(text) {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                let last: Vec<&str> = said.lines().rev().take(3).collect();
+                bail!(
+                    "the console of {vm} shows no `{text}` after {} s; it ends (last line first): {last:?}",
+                    limit.as_secs()
+                );
+            }
             let until = Instant::now() + LOOK;
-            while Instant::now() < until {
-                let line = self.run.line_or_pause(until.saturating_duration_since(Instant::now()))?;
-                if line.is_some_and(|line| line.contains(text)) {
-                    return Ok(());
-                }
+            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            {
+                self.run.line_or_pause(left)?;
             }
         }
-        bail!("the console of {vm} shows no `{text}` after {} s; {}", limit.as_secs(), self.run.last_words())
     }
 
     /// A command of `radon`, answered in JSON.
