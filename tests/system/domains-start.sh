@@ -23,6 +23,8 @@ xl)
     ends() { xl shutdown -w $1 > /dev/null; }
     forget() { :; } ;;
 *)
+    # It takes away what has ended by itself, as xl's process of each domain does.
+    $VM supervise > /run/supervise.log 2>&1 &
     linux() {
         cp $GUEST/disk.img /tmp/$1.img
         $VM create --kernel $GUEST/vmlinuz --initrd $GUEST/initrd --memory 192 --cmdline "$LINUX" --disk xvda,/tmp/$1.img --nic 0,xenbr0 $1
@@ -69,13 +71,22 @@ figure start-minimal $((($b - $a) / 10000000)) M
 forget small
 
 a=$(now)
-for i in 1 2 3 4; do linux four$i > /dev/null 2>&1 & done
-wait
+started=
+for i in 1 2 3 4; do
+    linux four$i > /dev/null 2>&1 &
+    started="$started $!"
+done
+# Not for `supervise`, which stays.
+wait $started
 for i in 1 2 3 4; do until_said four$i "GUEST http-ok"; done
 b=$(now)
 figure start-useful-four $((($b - $a) / 4000000)) M
-for i in 1 2 3 4; do ends four$i & done
-wait
+ended=
+for i in 1 2 3 4; do
+    ends four$i &
+    ended="$ended $!"
+done
+wait $ended
 for i in 1 2 3 4; do
     check gone-$i waitfor 20 dead four$i
     forget four$i
