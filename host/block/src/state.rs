@@ -15,49 +15,7 @@
 //! A front end that is gone from the store counts as closed. A process that finds a device in a state that only a served one can be in is
 //! the successor of a killed one, and goes on where that was.
 
-/// `XenbusState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// 1.
-    Initialising,
-    /// 2.
-    InitWait,
-    /// 3.
-    Initialised,
-    /// 4.
-    Connected,
-    /// 5.
-    Closing,
-    /// 6.
-    Closed,
-}
-
-impl State {
-    /// As the store holds it; `None`: unknown, or no node.
-    pub fn parse(text: Option<&str>) -> Option<Self> {
-        Some(match text? {
-            "1" => Self::Initialising,
-            "2" => Self::InitWait,
-            "3" => Self::Initialised,
-            "4" => Self::Connected,
-            "5" => Self::Closing,
-            "6" => Self::Closed,
-            _ => return None,
-        })
-    }
-
-    /// As the store holds it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Initialising => "1",
-            Self::InitWait => "2",
-            Self::Initialised => "3",
-            Self::Connected => "4",
-            Self::Closing => "5",
-            Self::Closed => "6",
-        }
-    }
-}
+pub use radon_xen::state::State;
 
 /// What there is to see of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

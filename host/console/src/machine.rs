@@ -2,9 +2,9 @@
 
 use radon_xen::evtchn::{EventChannels, Port};
 use radon_xen::gntdev::GrantDevice;
+use radon_xen::guest::GuestPages;
 use radon_xen::page::SharedPages;
 use radon_xen::privcmd::Privcmd;
-use radon_xen::ring::RingPage;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,10 +52,10 @@ impl Xen {
 }
 
 impl Machine for Xen {
-    type Page = RingPage;
+    type Page = GuestPages;
 
-    fn map(&self, domid: u16, frame: u64) -> io::Result<RingPage> {
-        RingPage::map(&self.privcmd, self.grants.as_ref(), domid, GNTTAB_RESERVED_CONSOLE, frame)
+    fn map(&self, domid: u16, frame: u64) -> io::Result<GuestPages> {
+        GuestPages::reserved(&self.privcmd, self.grants.as_ref(), domid, GNTTAB_RESERVED_CONSOLE, frame)
     }
 
     fn bind(&self, domid: u16, port: u32) -> io::Result<Port> {

@@ -10,17 +10,9 @@ use crate::task::{Progress, Step};
 use crate::wait::{self, Patience};
 use radon_linux::{link, loopdev};
 use radon_store::client::{Tx, Xenstore};
+use radon_xen::state::State;
 use std::path::Path;
 use std::time::Duration;
-
-/// `XenbusState` (`io/xenbus.h`) as the store holds it.
-mod state {
-    pub const INIT_WAIT: &str = "2";
-    pub const INITIALISED: &str = "3";
-    pub const CONNECTED: &str = "4";
-    pub const CLOSING: &str = "5";
-    pub const CLOSED: &str = "6";
-}
 
 /// How long dom0's kernel may take to make a back end.
 const BACKEND: Duration = Duration::from_secs(30);
@@ -142,9 +134,9 @@ fn await_backend(
     let patience = Patience { who, what, limit: BACKEND };
     wait::until(store, &format!("{back}/state"), patience, progress, |store| {
         let now = store.read(Tx::NONE, &format!("{back}/state"))?;
-        match now.as_deref() {
-            Some(state::INIT_WAIT | state::INITIALISED | state::CONNECTED) if ready() => Ok(Some(())),
-            Some(state::CLOSING | state::CLOSED) | None => {
+        match now.as_deref().map(|text| State::parse(Some(text))) {
+            Some(Some(State::InitWait | State::Initialised | State::Connected)) if ready() => Ok(Some(())),
+            Some(Some(State::Closing | State::Closed)) | None => {
                 let message = store.read(Tx::NONE, &complaint)?.unwrap_or_else(|| "it closed".to_owned());
                 Err(Error::Device { device: name.to_owned(), message })
             }
@@ -179,9 +171,9 @@ pub fn detach(
             store.remove(tx, &front)?;
         }
         let now = store.read(tx, &format!("{back}/state"))?;
-        if now.as_deref().is_some_and(|now| now != state::CLOSED) {
+        if now.as_deref().is_some_and(|now| now != State::Closed.text()) {
             store.write(tx, &format!("{back}/online"), "0")?;
-            store.write(tx, &format!("{back}/state"), state::CLOSING)?;
+            store.write(tx, &format!("{back}/state"), State::Closing.text())?;
         }
         Ok(now.is_some())
     })?;
@@ -193,7 +185,7 @@ pub fn detach(
         let patience = Patience { who, what: "let go of the device (is it in use?)", limit };
         let closed = wait::until(store, &format!("{back}/state"), patience, progress, |store| {
             let now = store.read(Tx::NONE, &format!("{back}/state"))?;
-            Ok(now.is_none_or(|now| now == state::CLOSED).then_some(()))
+            Ok(now.is_none_or(|now| now == State::Closed.text()).then_some(()))
         });
         match closed {
             // A back end that no driver ever took up does not close: its nodes go all the same.

@@ -9,11 +9,12 @@ use crate::config::{Config, Disk, DiskId, Framebuffer, Mac, NicId};
 use crate::layout::SPECIAL;
 use crate::uuid::Uuid;
 use radon_store::perm::{Access, Perm};
+use radon_xen::state::State;
 
 /// dom0, where back ends and daemons live.
 const DOM0: u16 = 0;
 /// `XenbusStateInitialising` (`io/xenbus.h`).
-const INITIALISING: &str = "1";
+const INITIALISING: &str = State::Initialising.text();
 /// Who serves framebuffers that are made here, as their directories say: what `xl` makes is qemu's.
 pub const VNC: &str = "radon-vnc";
 

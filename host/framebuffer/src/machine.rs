@@ -2,7 +2,8 @@
 
 use radon_xen::evtchn::{EventChannels, Port};
 use radon_xen::foreign;
-use radon_xen::gntdev::{GrantDevice, GrantedPage};
+use radon_xen::gntdev::GrantDevice;
+use radon_xen::guest::GuestPages;
 use radon_xen::page::SharedPages;
 use radon_xen::privcmd::Privcmd;
 use std::io;
@@ -49,36 +50,16 @@ impl Xen {
     }
 }
 
-/// Pages of a guest's.
-#[derive(Debug)]
-pub enum Pages {
-    /// That it grants.
-    Granted(GrantedPage),
-    /// That are mapped by their frames.
-    Foreign(SharedPages),
-}
-
-impl Deref for Pages {
-    type Target = SharedPages;
-
-    fn deref(&self) -> &SharedPages {
-        match self {
-            Self::Granted(page) => page,
-            Self::Foreign(pages) => pages,
-        }
-    }
-}
-
 impl Machine for Xen {
-    type Pages = Pages;
+    type Pages = GuestPages;
     type Channel = Bound;
 
-    fn frames(&self, domid: u16, frames: &[u64]) -> io::Result<Pages> {
-        foreign::map(&self.privcmd, domid, frames).map(Pages::Foreign)
+    fn frames(&self, domid: u16, frames: &[u64]) -> io::Result<GuestPages> {
+        foreign::map(&self.privcmd, domid, frames).map(GuestPages::Shared)
     }
 
-    fn granted(&self, domid: u16, reference: u32) -> io::Result<Pages> {
-        self.grants.map(domid, reference).map(Pages::Granted)
+    fn granted(&self, domid: u16, reference: u32) -> io::Result<GuestPages> {
+        self.grants.map(domid, reference).map(GuestPages::Granted)
     }
 
     fn bind(&self, domid: u16, port: u32) -> io::Result<Bound> {

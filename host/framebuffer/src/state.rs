@@ -12,49 +12,7 @@
 //!
 //! Nothing of a device is lost with the process that serves it: a successor takes the page as it is.
 
-/// `XenbusState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// 1.
-    Initialising,
-    /// 2.
-    InitWait,
-    /// 3.
-    Initialised,
-    /// 4.
-    Connected,
-    /// 5.
-    Closing,
-    /// 6.
-    Closed,
-}
-
-impl State {
-    /// As the store holds it; `None`: unknown, or no node.
-    pub fn parse(text: Option<&str>) -> Option<Self> {
-        let all = [
-            Self::Initialising,
-            Self::InitWait,
-            Self::Initialised,
-            Self::Connected,
-            Self::Closing,
-            Self::Closed,
-        ];
-        all.into_iter().find(|state| Some(state.text()) == text)
-    }
-
-    /// As the store holds it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Initialising => "1",
-            Self::InitWait => "2",
-            Self::Initialised => "3",
-            Self::Connected => "4",
-            Self::Closing => "5",
-            Self::Closed => "6",
-        }
-    }
-}
+pub use radon_xen::state::State;
 
 /// What there is to see of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@
 //! | [`foreign`] | `/dev/xen/privcmd` | another domain's memory |
 //! | [`evtchn`] | `/dev/xen/evtchn` | event channels |
 //! | [`gntdev`] | `/dev/xen/gntdev` | pages that others grant |
-//! | [`ring`] | one of the two | a guest's ring that its toolstack made |
+//! | [`guest`] | one of the two | a guest's pages, however they were mapped |
+//! | [`state`] | | the states of a device's two ends |
 //! | [`xenbus`] | `/dev/xen/xenbus`, `/dev/xen/xenbus_backend` | the kernel's end of the store |
 //! | [`page`] | | memory that another domain changes at any time |
 //! | [`inherit`] | | file descriptors that an `exec` left open |
@@ -21,12 +22,13 @@ pub mod domain;
 pub mod evtchn;
 pub mod foreign;
 pub mod gntdev;
+pub mod guest;
 pub mod inherit;
 mod ioctl;
 pub mod memory;
 pub mod page;
 pub mod privcmd;
-pub mod ring;
+pub mod state;
 pub mod xenbus;
 
 /// Bytes of a page.

@@ -3,9 +3,9 @@
 use crate::perm::DomId;
 use radon_xen::evtchn::{EventChannels, Port};
 use radon_xen::gntdev::GrantDevice;
+use radon_xen::guest::GuestPages;
 use radon_xen::page::SharedPages;
 use radon_xen::privcmd::{DomainInfo, Privcmd};
-use radon_xen::ring::RingPage;
 use radon_xen::xenbus;
 use std::io;
 use std::ops::Deref;
@@ -70,7 +70,7 @@ impl Xen {
 }
 
 impl Machine for Xen {
-    type Page = RingPage;
+    type Page = GuestPages;
 
     fn domains(&mut self) -> io::Result<Vec<DomainInfo>> {
         const BATCH: usize = 512;
@@ -90,8 +90,8 @@ impl Machine for Xen {
         self.privcmd.domain(domid.0)
     }
 
-    fn map(&mut self, domid: DomId, gfn: u64) -> io::Result<RingPage> {
-        RingPage::map(&self.privcmd, Some(&self.grants), domid.0, GNTTAB_RESERVED_XENSTORE, gfn)
+    fn map(&mut self, domid: DomId, gfn: u64) -> io::Result<GuestPages> {
+        GuestPages::reserved(&self.privcmd, Some(&self.grants), domid.0, GNTTAB_RESERVED_XENSTORE, gfn)
     }
 
     fn bind(&mut self, domid: DomId, port: u32) -> io::Result<Port> {
@@ -124,9 +124,9 @@ impl Machine for Xen {
         self.virq
     }
 
-    fn own_ring(&mut self) -> io::Result<(RingPage, u32)> {
+    fn own_ring(&mut self) -> io::Result<(GuestPages, u32)> {
         let backend = xenbus::Backend::open()?;
-        Ok((RingPage::Shared(backend.page), backend.port))
+        Ok((GuestPages::Shared(backend.page), backend.port))
     }
 
     fn events(&self) -> Option<BorrowedFd<'_>> {

@@ -1,4 +1,4 @@
-//! The page of a ring that a toolstack has made for a guest: its store's, its console's.
+//! Pages of a guest, however they were mapped; among them those of the rings that its toolstack has made for it (store, console).
 
 use crate::foreign;
 use crate::gntdev::{GrantDevice, GrantedPage};
@@ -7,18 +7,18 @@ use crate::privcmd::Privcmd;
 use std::io;
 use std::ops::Deref;
 
-/// A ring's page, however it was mapped.
+/// Pages of a guest, however they were mapped.
 #[derive(Debug)]
-pub enum RingPage {
-    /// This domain's own kernel's, or one found by its frame.
+pub enum GuestPages {
+    /// This domain's own kernel's, or found by their frames.
     Shared(SharedPages),
-    /// One that the guest grants from its creation on.
+    /// One that it grants.
     Granted(GrantedPage),
 }
 
-impl RingPage {
+impl GuestPages {
     /// Maps the page that a domain grants under a reserved reference; or, where its builder set up no grant table, by the frame.
-    pub fn map(
+    pub fn reserved(
         privcmd: &Privcmd,
         grants: Option<&GrantDevice>,
         domid: u16,
@@ -36,7 +36,7 @@ impl RingPage {
     }
 }
 
-impl Deref for RingPage {
+impl Deref for GuestPages {
     type Target = SharedPages;
 
     fn deref(&self) -> &SharedPages {
