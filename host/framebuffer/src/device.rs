@@ -2,6 +2,7 @@
 //!
 //! Only devices whose directory says `server = radon-vnc` are this program's: what `xl` makes is qemu's.
 
+use crate::geometry;
 use crate::keyboard::{self, Place, Pointing};
 use crate::machine::Machine;
 use crate::page::Width;
@@ -100,6 +101,8 @@ struct Device {
     vm: Uuid,
     front: Option<String>,
     connection: Option<Connection>,
+    /// Why it could not be served the last time: said once.
+    complaint: String,
 }
 
 /// All devices of all guests.
@@ -184,7 +187,10 @@ impl<M: Machine> Devices<M> {
             let vm = Uuid::from_bytes(status.handle);
             let name = store.read(Tx::NONE, &format!("/local/domain/{}/name", id.domid))?;
             let screen = self.screens.of(vm, id.domid, &name.unwrap_or_default());
-            self.all.insert(id, Device { id, screen, vm, front: None, connection: None });
+            self.all.insert(
+                id,
+                Device { id, screen, vm, front: None, connection: None, complaint: String::new() },
+            );
         }
         let Some(device) = self.all.get_mut(&id) else { return Ok(()) };
         if device.front.is_none()
@@ -273,11 +279,12 @@ impl Device {
                 }
                 Step::Connect => {
                     if let Err(why) = self.connect(machine, store)? {
-                        log::warn!(
-                            "domain {}: its {} cannot be served: {why}",
-                            self.id.domid,
-                            self.id.kind.name()
-                        );
+                        // A guest may begin anew as often as it likes; logs are not its.
+                        if why != self.complaint {
+                            let kind = self.id.kind.name();
+                            log::warn!("domain {}: its {kind} cannot be served: {why}", self.id.domid);
+                            self.complaint.clone_from(&why);
+                        }
                         let path = self.id.path().replacen("backend", "error/backend", 1);
                         store.write(Tx::NONE, &format!("{path}/error"), &why)?;
                         self.say(store, State::Closed)?;
@@ -355,7 +362,8 @@ impl Device {
         if self.id.kind == Kind::Picture {
             let width = Width::of(get("protocol")?.as_deref());
             let updates = get("feature-update")?.as_deref() == Some("1");
-            let front = frame.map(|frame| picture::Front { domid, frame, port, width, updates });
+            let most = geometry::given(self.read(store, "videoram")?.as_deref());
+            let front = frame.map(|frame| picture::Front { domid, frame, port, width, updates, most });
             return Ok(front.map(Front::Picture).ok_or_else(|| "its page-ref is no number".to_owned()));
         }
         let grant = get("page-gref")?.and_then(|g| g.parse().ok());

@@ -2,8 +2,16 @@
 
 /// The longest side, in pixels.
 pub const LONGEST: u16 = 4096;
-/// The most memory of a picture, in bytes: what a guest makes the host map.
+/// The most memory of any picture, in bytes: of one of 4096 x 4096 pixels.
 pub const MOST_MEMORY: u32 = 64 << 20;
+/// Linux's least, in bytes, whatever it is given.
+const LEAST_MEMORY: u32 = 2 << 20;
+
+/// Bytes of memory that a guest's picture may have when its toolstack has said so many MiB (the node `videoram`).
+pub fn given(videoram: Option<&str>) -> u32 {
+    let mebibytes: u32 = videoram.and_then(|text| text.parse().ok()).unwrap_or(0);
+    mebibytes.saturating_mul(1 << 20).clamp(LEAST_MEMORY, MOST_MEMORY)
+}
 /// Bytes of a pixel: the only format there is, `xRGB` with blue first.
 pub const PIXEL: usize = 4;
 
@@ -142,6 +150,21 @@ mod tests {
     fn linux_s_own() {
         let good = linux().check().unwrap();
         assert_eq!((good.width(), good.height(), good.place(2, 1)), (800, 600, 3208));
+    }
+
+    #[test]
+    fn what_is_given_is_linux_s_least_at_least() {
+        let mib = |count: u32| count << 20;
+        for (node, bytes) in [
+            (None, mib(2)),
+            (Some("1"), mib(2)),
+            (Some("3"), mib(3)),
+            (Some("64"), mib(64)),
+            (Some("4294967295"), mib(64)),
+            (Some("-1"), mib(2)),
+        ] {
+            assert_eq!(given(node), bytes, "{node:?}");
+        }
     }
 
     #[test]

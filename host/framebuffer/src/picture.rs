@@ -43,6 +43,8 @@ pub struct Front {
     pub width: Width,
     /// It tells of changes.
     pub updates: bool,
+    /// Bytes of memory that its picture may have: what the toolstack has given it.
+    pub most: u32,
 }
 
 /// A thread that serves a device; dropped, it has ended.
@@ -86,6 +88,10 @@ pub fn connect<M: Machine>(
     let page = Page::new(map("the framebuffer's page", &[front.frame])?);
     let claim = page.claim();
     let geometry = claim.check()?;
+    // Mapping is dom0's memory, and frames may be claimed many times over.
+    if claim.memory > front.most {
+        return Err(format!("{} bytes of memory: it was given {}", claim.memory, front.most));
+    }
     let directory = map("the framebuffer's directory", &page.directory(front.width, claim.memory))?;
     let memory = map("the framebuffer", &page::frames(&directory, front.width, claim.memory))?;
     let channel = machine.bind(front.domid, front.port).map_err(|e| format!("its event channel: {e}"))?;

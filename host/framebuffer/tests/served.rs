@@ -170,15 +170,13 @@ fn nonsense_of_a_guest_is_its_own_affair() {
     for (at, word) in [(16, 0), (20, u32::MAX), (24, 4), (28, 100), (32, 8)] {
         let other = Guest::new(100, 100);
         other.page().store(at, word);
-        let front = radon_framebuffer::picture::Front {
-            domid: 1,
-            frame: guests::FRAME,
-            port: 0,
-            width: radon_framebuffer::page::Width::Bits64,
-            updates: true,
-        };
-        assert!(radon_framebuffer::picture::connect(&other, &front, &screen).is_err(), "{at}");
+        assert!(radon_framebuffer::picture::connect(&other, &guests::front(true), &screen).is_err(), "{at}");
     }
+    // One small picture in more memory than it was given: dom0 would map it.
+    let greedy = Guest::new(100, 100);
+    greedy.page().store(28, (2 << 20) + 1);
+    let refused = radon_framebuffer::picture::connect(&greedy, &guests::front(true), &screen);
+    assert!(refused.is_err_and(|why| why.contains("given")));
     let _served = good.connect(&screen, true);
     good.draw([50, 50, 1, 1], 0x99, true);
     view.sees(50, 50, 0x99);

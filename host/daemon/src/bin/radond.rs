@@ -196,7 +196,9 @@ async fn serve(
     }
     println!("ready");
     io::stdout().flush()?;
-    autostart::begin(&app)?;
+    if let Err(error) = autostart::begin(&app) {
+        eprintln!("radond: no VM starts with the host: {error}");
+    }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         _ = terminate.recv() => {}

@@ -101,6 +101,11 @@ impl Machine for Guest {
     }
 }
 
+/// What a guest says of its framebuffer in the store.
+pub fn front(updates: bool) -> picture::Front {
+    picture::Front { domid: 1, frame: FRAME, port: 0, width: Width::Bits64, updates, most: 2 << 20 }
+}
+
 impl Guest {
     /// With a picture of this size.
     pub fn new(width: usize, height: usize) -> Self {
@@ -130,7 +135,7 @@ impl Guest {
 
     /// Both devices, served.
     pub fn connect(&self, screen: &Arc<Screen>, updates: bool) -> (Served<Nudge>, Served<Vec<Input>>) {
-        let front = picture::Front { domid: 1, frame: FRAME, port: 0, width: Width::Bits64, updates };
+        let front = front(updates);
         let pointing = Pointing::Absolute;
         let keys = keyboard::Front { domid: 1, page: Place::Grant(KEYBOARD), port: 1, pointing };
         (picture::connect(self, &front, screen).unwrap(), keyboard::connect(self, &keys, screen).unwrap())
