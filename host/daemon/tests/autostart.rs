@@ -2,27 +2,14 @@
 //! (`cargo xtask test system-up/guide` sees one start.)
 #![allow(clippy::unwrap_used)]
 
-use radon_api::{Call, Role, Value};
-use radon_daemon::app::{App, Places};
-use radon_daemon::dispatch;
-use radon_daemon::domains::Xen;
-use radon_daemon::{autostart, database::State};
-use radon_domain::config::Backend;
-use std::path::Path;
-use std::sync::Arc;
+mod common;
 
-fn open(dir: &Path) -> Arc<App> {
-    let places = Places {
-        state: dir.join("state"),
-        kernels: dir.join("kernels"),
-        networks: dir.join("networks"),
-        consoles: dir.join("none"),
-        framebuffers: dir.join("none"),
-        disks: Backend::Radon,
-    };
-    let xen = Xen::new(dir.join("domains.redb"), dir.join("suspended"));
-    App::open(places, Arc::new(xen)).unwrap()
-}
+use common::{places, xen};
+use radon_api::{Call, Role, Value};
+use radon_daemon::app::App;
+use radon_daemon::dispatch;
+use radon_daemon::{autostart, database::State};
+use std::sync::Arc;
 
 fn call(app: &Arc<App>, session: &Value, method: &str, params: Vec<Value>) -> Value {
     let params = std::iter::once(session.clone()).chain(params).collect();
@@ -36,7 +23,7 @@ fn names(state: &State) -> Vec<String> {
 #[test]
 fn they_are_tried_once_in_each_life_of_the_machine() {
     let dir = tempfile::tempdir().unwrap();
-    let app = open(dir.path());
+    let app = App::open(places(dir.path()), Arc::new(xen(dir.path()))).unwrap();
     app.users.set("root", Role::PoolAdmin, "password").unwrap();
     let params = vec![Value::from("root"), Value::from("password")];
     let session =

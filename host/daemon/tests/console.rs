@@ -5,12 +5,13 @@
 #[path = "../../console/tests/guests/mod.rs"]
 mod guests;
 
+mod common;
+
 use futures_util::{SinkExt, StreamExt};
 use guests::{Fake, Guest, Served, found, until};
 use radon_api::{Call, Role, Value};
 use radon_daemon::app::{App, Places, fields};
-use radon_daemon::{dispatch, domains, server};
-use radon_domain::config::Backend;
+use radon_daemon::{dispatch, server};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -36,17 +37,8 @@ impl Setting {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
-        let places = Places {
-            state: dir.join("state"),
-            kernels: dir.join("kernels"),
-            networks: dir.join("networks"),
-            consoles: dir.join("socket"),
-            framebuffers: dir.join("framebuffers"),
-            disks: Backend::Radon,
-        };
-        let app =
-            App::open(places, Arc::new(domains::Xen::new(dir.join("domains.redb"), dir.join("suspended"))))
-                .unwrap();
+        let places = Places { consoles: dir.join("socket"), ..common::places(dir) };
+        let app = App::open(places, Arc::new(common::xen(dir))).unwrap();
         for role in [Role::ReadOnly, Role::VmOperator] {
             app.users.set(role.name(), role, "password").unwrap();
         }

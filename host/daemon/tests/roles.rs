@@ -1,26 +1,16 @@
 //! Every message is called by a user of every role: exactly those are refused whose role is too low, and each of them as such.
 
+mod common;
+
+use common::{places, xen};
 use radon_api::{Call, Role, Value, model};
-use radon_daemon::app::{App, Places};
-use radon_daemon::{dispatch, domains};
-use radon_domain::config::Backend;
+use radon_daemon::app::App;
+use radon_daemon::dispatch;
 use std::path::Path;
 use std::sync::Arc;
 
-fn xen(dir: &Path) -> domains::Xen {
-    domains::Xen::new(dir.join("domains.redb"), dir.join("suspended"))
-}
-
 fn open(dir: &Path) -> Arc<App> {
-    let places = Places {
-        state: dir.join("state"),
-        kernels: dir.join("kernels"),
-        networks: dir.join("networks"),
-        consoles: dir.join("none"),
-        framebuffers: dir.join("none"),
-        disks: Backend::Radon,
-    };
-    App::open(places, Arc::new(xen(dir))).unwrap()
+    App::open(places(dir), Arc::new(xen(dir))).unwrap()
 }
 
 fn login(app: &Arc<App>, role: Role) -> Value {
@@ -96,15 +86,7 @@ fn objects_are_the_same_after_a_restart() {
     drop(app);
     // The thread that follows domains lets go of the database when it looks the next time; until then it is open.
     let app = loop {
-        let places = Places {
-            state: dir.path().join("state"),
-            kernels: dir.path().join("kernels"),
-            networks: dir.path().join("networks"),
-            consoles: dir.path().join("none"),
-            framebuffers: dir.path().join("none"),
-            disks: Backend::Radon,
-        };
-        match App::open(places, Arc::new(xen(dir.path()))) {
+        match App::open(places(dir.path()), Arc::new(xen(dir.path()))) {
             Ok(app) => break app,
             Err(error) if error.to_string().contains("another radond") => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
