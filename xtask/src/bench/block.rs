@@ -1,7 +1,7 @@
 //! Our block back end beside dom0's kernel's and QEMU's: instructions of the whole machine for each request, and eight clones that start
 //! at once. Each boot is short; `--part` takes some of them.
 
-use super::{Figures, note};
+use super::{Figures, counted, note};
 use crate::packages;
 use crate::qemu::{Hypervisor, Machine};
 use crate::scenario::{self, Event, Options, Outcome};
@@ -61,16 +61,8 @@ pub fn run(options: &Options, only: Option<Hypervisor>, parts: &[Part]) -> Resul
     let parts = if parts.is_empty() { &PARTS } else { parts };
     let mut missing = Vec::new();
     let mut text = String::new();
-    for hypervisor in [Hypervisor::Radon, Hypervisor::Xen] {
-        if only.is_some_and(|only| only != hypervisor) {
-            continue;
-        }
-        let mut options =
-            Options { hypervisor, cpus: 1, dom0_cpus: Some(1), patience: 20, ..options.clone() };
-        if hypervisor == Hypervisor::Xen {
-            options.image = None; // another image of ours was meant
-        }
-        options.check_control()?;
+    for options in counted(options, only)? {
+        let hypervisor = options.hypervisor;
         let mut all = Figures::new();
         for &part in parts {
             println!("bench: {} on {}", part.name(), hypervisor.name());

@@ -76,23 +76,13 @@ fn hypervisors(args: &Args) -> Result<()> {
     let packages = Packages::fetch()?;
     let guests = verdict::build()?;
     let benches: Vec<&Guest> = guests.iter().filter(|g| g.is_bench()).collect();
-    let hypervisors: Vec<Hypervisor> = [Hypervisor::Xen, Hypervisor::Radon]
-        .into_iter()
-        .filter(|h| args.only.is_none_or(|only| only == *h))
-        .collect();
-    for &hypervisor in &hypervisors {
-        Options { hypervisor, ..args.options.clone() }.check_control()?;
-    }
-    let stages = hypervisors.len() * if args.paths_only { 1 } else { 3 };
+    let boots = counted(&args.options, args.only)?;
+    let stages = boots.len() * if args.paths_only { 1 } else { 3 };
     let mut progress = Progress { stages, done: 0, start: Instant::now() };
     let mut columns = BTreeMap::new();
     let mut missing = Vec::new();
-    for hypervisor in hypervisors {
-        let mut options =
-            Options { hypervisor, cpus: 1, dom0_cpus: Some(1), patience: 20, ..args.options.clone() };
-        if hypervisor == Hypervisor::Xen {
-            options.image = None; // another image of ours was meant
-        }
+    for options in boots {
+        let hypervisor = options.hypervisor;
         let mut figures = sizes(&options, &packages)?;
         progress.next(&format!("bare guests on {}", hypervisor.name()));
         for guest in &benches {
@@ -117,6 +107,24 @@ fn hypervisors(args: &Args) -> Result<()> {
         bail!("no figure of {}", missing.join(", "));
     }
     Ok(())
+}
+
+/// The machines in which something is counted: one processor, so that the count is that of the work; the control first.
+fn counted(options: &Options, only: Option<Hypervisor>) -> Result<Vec<Options>> {
+    let mut all = Vec::new();
+    for hypervisor in [Hypervisor::Xen, Hypervisor::Radon] {
+        if only.is_some_and(|only| only != hypervisor) {
+            continue;
+        }
+        let mut options =
+            Options { hypervisor, cpus: 1, dom0_cpus: Some(1), patience: 20, ..options.clone() };
+        if hypervisor == Hypervisor::Xen {
+            options.image = None; // another image of ours was meant
+        }
+        options.check_control()?;
+        all.push(options);
+    }
+    Ok(all)
 }
 
 /// Tells how far the command is.

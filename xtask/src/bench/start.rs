@@ -1,7 +1,7 @@
 //! From the command to a guest that is of use: radon-domain with our store and consoles, and xl with Debian's, on the same hypervisor.
 
-use super::Figures;
 use super::block::figures;
+use super::{Figures, counted};
 use crate::qemu::{Hypervisor, Machine};
 use crate::scenario::Options;
 use crate::store::Store;
@@ -21,17 +21,11 @@ const ROWS: &[(&str, &str, f64)] = &[
 /// Measures, and prints the table. An error if a figure is missing; not if a target is missed.
 pub fn run(options: &Options, only: Option<Hypervisor>) -> Result<()> {
     let mut columns = BTreeMap::new();
-    for hypervisor in [Hypervisor::Radon, Hypervisor::Xen] {
-        if only.is_some_and(|only| only != hypervisor) {
-            continue;
-        }
+    for options in counted(options, only)? {
+        let hypervisor = options.hypervisor;
         for (scenario, store) in [("domains-start", Store::Radon), ("start-xl", Store::Xenstored)] {
             println!("bench: {scenario} on {}", hypervisor.name());
-            let mut options =
-                Options { hypervisor, store, cpus: 1, dom0_cpus: Some(1), patience: 20, ..options.clone() };
-            if hypervisor == Hypervisor::Xen {
-                options.image = None; // another image of ours was meant
-            }
+            let options = Options { store, ..options.clone() };
             let machine = Machine { icount: true, ..options.prepare(scenario, &[])? };
             let log = format!("bench-{scenario}-{}", hypervisor.name());
             columns.insert((hypervisor.name(), scenario), figures(&machine, &log)?);
